@@ -1,0 +1,366 @@
+//! The store. One method is one transaction is one business fact. Every write goes through the group-commit writer
+//! and returns only after its transaction is durable; what a write depends on is read, and judged by [`crate::rules`],
+//! inside that transaction.
+//!
+//! Failures that may pass are retried by the store up to its patience and then are [`Error::Unavailable`](crate::Error).
+
+use crate::{
+    account::{Login, LoginKind, User, Username},
+    chat::{ChatView, HistoryVisible, MemberView, StayEnd},
+    clock::Timestamp,
+    contact::{ContactFilter, ContactView, RelationAction},
+    device::{Device, DeviceChoice},
+    error::{Error, Result},
+    ids::{ChatId, DeviceId, LoginId, RowId, Seq, Stream, UserId},
+    message::{LocalId, LogRow, MessageView},
+    page::{Page, PageRequest},
+    receipt::{Raise, Raised},
+    rules::{MembershipChange, MembershipLimits},
+    session::{CloseSession, Cursors, OpenSession, OpenedSession, SaveSubscriptions, SessionFence},
+};
+use async_trait::async_trait;
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::sync::oneshot;
+
+/// A write that is queued. Resolves when its transaction is durable, or it is known to have failed. Dropping it does not
+/// take the write back.
+#[derive(Debug)]
+pub struct Commit<T>(oneshot::Receiver<Result<T>>);
+
+impl<T> Commit<T> {
+    /// The two ends.
+    pub fn channel() -> (oneshot::Sender<Result<T>>, Self) {
+        let (sender, receiver) = oneshot::channel();
+        (sender, Self(receiver))
+    }
+}
+
+impl<T> Future for Commit<T> {
+    type Output = Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|outcome| {
+            outcome.unwrap_or_else(|_| Err(Error::Unavailable("the store has been shut down".into())))
+        })
+    }
+}
+
+/// Everything the services need kept.
+pub trait Store: Accounts + Contacts + Chats + Log + Sessions {}
+
+impl<T: Accounts + Contacts + Chats + Log + Sessions> Store for T {}
+
+/// A user to be made.
+#[derive(Clone, Debug)]
+pub struct NewUser {
+    /// Id.
+    pub id: UserId,
+    /// Unique name.
+    pub username: Username,
+    /// bcrypt.
+    pub password_hash: String,
+    /// Name shown.
+    pub display_name: String,
+    /// Unconfirmed.
+    pub email: Option<String>,
+    /// Unconfirmed.
+    pub phone: Option<String>,
+    /// Now.
+    pub at: Timestamp,
+}
+
+/// A login to be made, with its device.
+#[derive(Clone, Debug)]
+pub struct NewLogin {
+    /// Id.
+    pub id: LoginId,
+    /// Whose.
+    pub user: UserId,
+    /// How.
+    pub kind: LoginKind,
+    /// Found by id, else by name, else made with `new_device`.
+    pub device: DeviceChoice,
+    /// Id of a device that is made.
+    pub new_device: DeviceId,
+    /// End.
+    pub expires_at: Option<Timestamp>,
+    /// Most devices of one user with a live login.
+    pub device_limit: u32,
+    /// Now.
+    pub at: Timestamp,
+}
+
+/// Outcome of presenting refresh token number `n`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refreshed {
+    /// This is the current number now.
+    Current(i64),
+    /// A token was used that had been replaced: the login has been ended.
+    Reused,
+    /// The login is not live.
+    Ended,
+}
+
+/// Which logins to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndLogins {
+    /// One.
+    One(LoginId),
+    /// All of a user's, device tokens excepted.
+    SignIns(UserId),
+}
+
+/// Users, logins, devices.
+#[async_trait]
+pub trait Accounts: Send + Sync {
+    /// Makes a user. Refused: [`UsernameTaken`](crate::ErrorCode::UsernameTaken), also when a race is lost.
+    async fn create_user(&self, user: NewUser) -> Result<()>;
+    /// Makes a login, and its device if need be. Refused: [`DeviceLimit`](crate::ErrorCode::DeviceLimit).
+    async fn create_login(&self, login: NewLogin) -> Result<Device>;
+    /// A user, deleted ones included.
+    async fn find_user(&self, user: UserId) -> Result<Option<User>>;
+    /// A user by name, not deleted.
+    async fn find_user_by_name(&self, username: &Username) -> Result<Option<User>>;
+    /// Id and password hash by name, not deleted.
+    async fn find_credentials(&self, username: &Username) -> Result<Option<(UserId, String)>>;
+    /// Users by id, oldest first; `Position::key` is `created_at`.
+    async fn list_users(&self, page: PageRequest) -> Result<Page<User>>;
+    /// A login by primary key. Read on every request and CONNECT, never cached.
+    async fn find_login(&self, login: LoginId) -> Result<Option<Login>>;
+    /// The newest live device token of the user's device of that name.
+    async fn find_device_token(&self, user: UserId, device_name: &str) -> Result<Option<(LoginId, Device)>>;
+    /// A device.
+    async fn find_device(&self, device: DeviceId) -> Result<Option<Device>>;
+    /// Presents refresh token number `n` at `at`. The current one is replaced by its successor; the one before is answered
+    /// with the same successor for `grace_ms` (its answer may have been lost); any other is reuse and ends the login. A
+    /// success slides the login's end to `expires_at`.
+    async fn refresh_login(
+        &self,
+        login: LoginId,
+        n: i64,
+        at: Timestamp,
+        grace_ms: i64,
+        expires_at: Timestamp,
+    ) -> Result<Refreshed>;
+    /// Notes that the login was used on MQTT: slides its end (not of a device token) and the device's last-seen.
+    async fn touch_login(&self, login: LoginId, at: Timestamp, expires_at: Timestamp) -> Result<()>;
+    /// Ends logins; answers those that were not ended before.
+    async fn end_logins(&self, which: EndLogins, at: Timestamp) -> Result<Vec<LoginId>>;
+}
+
+/// Relations between users.
+#[async_trait]
+pub trait Contacts: Send + Sync {
+    /// Locks both users, judges by [`crate::rules::relate`], writes, and appends to the personal logs. Answers the
+    /// relation as the actor sees it afterwards (`None`: none), and whether anything changed.
+    async fn relate(
+        &self,
+        actor: UserId,
+        peer: UserId,
+        action: RelationAction,
+        at: Timestamp,
+    ) -> Result<(Option<ContactView>, bool)>;
+    /// Contacts, newest `since` first; `Position::key` is `since`.
+    async fn list_contacts(
+        &self,
+        user: UserId,
+        filter: ContactFilter,
+        page: PageRequest,
+    ) -> Result<Page<ContactView>>;
+}
+
+/// A private chat to be opened.
+#[derive(Clone, Copy, Debug)]
+pub struct NewPrivateChat {
+    /// Id if it is made.
+    pub id: ChatId,
+    /// Who opens it.
+    pub creator: UserId,
+    /// With whom.
+    pub peer: UserId,
+    /// Limits for [`crate::rules::may_open_chat`].
+    pub limits: MembershipLimits,
+    /// Now.
+    pub at: Timestamp,
+}
+
+/// A group to be founded.
+#[derive(Clone, Debug)]
+pub struct NewGroup {
+    /// Id if it is made.
+    pub id: ChatId,
+    /// Id of row 1, if it is made.
+    pub row: RowId,
+    /// Who founds it: its owner.
+    pub creator: UserId,
+    /// Name.
+    pub name: String,
+    /// Other founders, without the creator, each once.
+    pub members: Vec<UserId>,
+    /// What those who join later may read.
+    pub history_visible: HistoryVisible,
+    /// Unique per creator.
+    pub local_id: Option<LocalId>,
+    /// Limits for [`crate::rules::may_open_chat`].
+    pub limits: MembershipLimits,
+    /// Now.
+    pub at: Timestamp,
+}
+
+/// A change of members to be made.
+#[derive(Clone, Debug)]
+pub struct ChangeMembers {
+    /// Where.
+    pub chat: ChatId,
+    /// Who asks.
+    pub actor: UserId,
+    /// What.
+    pub change: MembershipChange,
+    /// Id of the row, if one is appended.
+    pub row: RowId,
+    /// Limits for [`crate::rules::change_members`].
+    pub limits: MembershipLimits,
+    /// Now.
+    pub at: Timestamp,
+}
+
+/// Chats and stays.
+#[async_trait]
+pub trait Chats: Send + Sync {
+    /// Opens the one private chat of two users: both stays with `joined_seq` 0 and `visible_from` 1, `new-chat` in both
+    /// personal logs. An existing one is answered with `false` before any rule is asked.
+    async fn create_private_chat(&self, chat: NewPrivateChat) -> Result<(ChatId, bool)>;
+    /// Founds a group: row 1 is `members-changed` with all founders, `new-chat` in each one's personal log. A known
+    /// `localId` of the creator answers the group it made, with `false`.
+    async fn create_group(&self, group: NewGroup) -> Result<(ChatId, bool)>;
+    /// Locks the chat, judges by [`crate::rules::change_members`], appends the `members-changed` row, begins and ends
+    /// stays, writes the personal logs (`new-chat`, `chat-left`). `None`: nothing was to do.
+    async fn change_members(&self, change: ChangeMembers) -> Result<Option<LogRow>>;
+    /// The chat as the user sees it; `None` for strangers.
+    async fn find_chat(&self, user: UserId, chat: ChatId) -> Result<Option<ChatView>>;
+    /// The user's chats (active stays), latest activity first, in a number of statements that does not depend on how many
+    /// there are; `Position::key` is the time of the last row.
+    async fn list_chats(&self, user: UserId, page: PageRequest) -> Result<Page<ChatView>>;
+    /// Active members, longest-standing first; `None` unless the user is one. `Position::key` is `joined_seq`, `id` the user's.
+    async fn list_members(
+        &self,
+        user: UserId,
+        chat: ChatId,
+        page: PageRequest,
+    ) -> Result<Option<Page<MemberView>>>;
+    /// Every chat in which the user has or ever had a stay, reduced to what delivery needs.
+    async fn list_stays(&self, user: UserId) -> Result<Vec<StayEnd>>;
+}
+
+/// A message to be appended.
+#[derive(Clone, Debug)]
+pub struct AppendMessage {
+    /// Where.
+    pub chat: ChatId,
+    /// Who.
+    pub sender: UserId,
+    /// Id if it is stored.
+    pub id: RowId,
+    /// Makes the send unique for ever with chat and sender.
+    pub local_id: Option<LocalId>,
+    /// Keyed hash of the content, to tell a retry from a conflict.
+    pub content_hash: [u8; 32],
+    /// The text.
+    pub text: String,
+    /// Now.
+    pub at: Timestamp,
+}
+
+/// Outcome of [`Log::append_message`].
+#[derive(Clone, Debug)]
+pub enum Appended {
+    /// Stored just now.
+    New(LogRow),
+    /// Stored before; this is what it is.
+    Existing(LogRow),
+}
+
+impl Appended {
+    /// The row, new or not.
+    pub fn row(&self) -> &LogRow {
+        match self {
+            Self::New(row) | Self::Existing(row) => row,
+        }
+    }
+}
+
+/// Rows of a log that a user may have, in `seq` order.
+#[derive(Clone, Debug, Default)]
+pub struct LogPage {
+    /// At most as many as asked for. Reading past a hole is allowed: what is returned is the truth.
+    pub rows: Vec<LogRow>,
+    /// Everything the user may have up to here is in `rows` or before it: the last row's `seq` on a full page, else the
+    /// log's present end (or the end of the last stay).
+    pub end: Seq,
+}
+
+/// From where messages are paged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessagesFrom {
+    /// The newest, downwards.
+    Newest,
+    /// Below this, downwards.
+    Before(Seq),
+    /// Above this, upwards.
+    After(Seq),
+}
+
+/// Appending to logs, reading them, watermarks.
+#[async_trait]
+pub trait Log: Send + Sync {
+    /// The key of the content hash, made once and kept in the database.
+    async fn content_key(&self) -> Result<[u8; 32]>;
+    /// Queues a message; commands queued one after the other to one chat commit in that order. Waits only for room in the
+    /// queue. Then, inside the transaction: a known `localId` first (equal or emptied content: `Existing`; other:
+    /// [`LocalIdConflict`](crate::ErrorCode::LocalIdConflict)), then [`crate::rules::may_send`].
+    async fn append_message(&self, message: AppendMessage) -> Result<Commit<Appended>>;
+    /// Rows of a log after `after` which the user may have (`visible_from ..= left_seq` of each stay; a personal log only
+    /// its owner). `None`: the user never had a stay there.
+    async fn read_log(&self, user: UserId, stream: Stream, after: Seq, limit: u32)
+    -> Result<Option<LogPage>>;
+    /// Rows that are messages (SYSTEM ones too), as the user sees them, own ones with status. Newest first, or upwards
+    /// with `After`. `None`: the user never had a stay there.
+    async fn list_messages(
+        &self,
+        user: UserId,
+        chat: ChatId,
+        from: MessagesFrom,
+        limit: u32,
+    ) -> Result<Option<Vec<MessageView>>>;
+    /// Chat and position of a message which the user may have.
+    async fn find_message(&self, user: UserId, message: RowId) -> Result<Option<MessageView>>;
+    /// Queues watermarks, behind messages. A raise by somebody who is not an active member is refused by
+    /// [`crate::rules::require_member`]. Answers one outcome per raise.
+    async fn raise_watermarks(
+        &self,
+        raises: Vec<Raise>,
+        at: Timestamp,
+    ) -> Result<Commit<Vec<Result<Raised>>>>;
+    /// Whether the database answers.
+    async fn ping(&self) -> Result<()>;
+}
+
+/// MQTT sessions.
+#[async_trait]
+pub trait Sessions: Send + Sync {
+    /// Takes the session's next generation and reads it, or makes it. An expired session counts as absent.
+    async fn open_session(&self, open: OpenSession) -> Result<OpenedSession>;
+    /// Replaces filters and cursor map in one update; answers the new map. `None`: superseded.
+    async fn save_subscriptions(&self, save: SaveSubscriptions) -> Result<Option<Cursors>>;
+    /// Stores the cursor map. `false`: superseded.
+    async fn save_cursors(&self, fence: SessionFence, cursors: Cursors) -> Result<bool>;
+    /// Stores the cursor map and marks the session disconnected, or deletes it when its expiry is 0. `false`: superseded.
+    async fn close_session(&self, close: CloseSession) -> Result<bool>;
+    /// Forgets sessions whose expiry has passed; answers how many. Sessions without a `disconnected_at` whose process died
+    /// count from the start of this process.
+    async fn prune_sessions(&self, at: Timestamp) -> Result<u64>;
+}

@@ -1,0 +1,84 @@
+//! MQTT sessions: opened at CONNECT, fenced by their generation, closed with the connection.
+
+use super::Base;
+use crate::{
+    account::Principal,
+    error::Result,
+    ids::UserId,
+    session::{CloseSession, Cursors, Follow, OpenSession, OpenedSession, SaveSubscriptions, SessionFence},
+};
+use std::time::Duration;
+
+/// A session lasts at most this long without its connection.
+pub const MAX_EXPIRY: Duration = Duration::from_hours(60 * 24);
+/// Sessions kept per device.
+pub const MAX_PER_DEVICE: u32 = 8;
+
+/// What a CONNECT says about its session.
+#[derive(Clone, Debug)]
+pub struct SessionWish {
+    /// Client identifier, given or assigned.
+    pub client_id: String,
+    /// Mount, empty for none.
+    pub mount: String,
+    /// Clean Start.
+    pub clean_start: bool,
+    /// Session Expiry Interval, seconds, already capped at [`MAX_EXPIRY`].
+    pub expiry_secs: u32,
+}
+
+/// MQTT sessions.
+pub struct Sessions {
+    base: Base,
+}
+
+impl Sessions {
+    /// The service.
+    pub fn new(base: Base) -> Self {
+        Self { base }
+    }
+
+    /// Takes the next generation of a session.
+    pub async fn open(&self, principal: &Principal, wish: SessionWish) -> Result<OpenedSession> {
+        let open = OpenSession {
+            new_id: self.base.new_id(),
+            user: principal.user,
+            device: principal.device,
+            client_id: wish.client_id,
+            mount: wish.mount,
+            clean_start: wish.clean_start,
+            expiry_secs: wish.expiry_secs,
+            max_per_device: MAX_PER_DEVICE,
+            at: self.base.now(),
+        };
+        self.base.store.open_session(open).await
+    }
+
+    /// Stores new filters; answers the new cursor map, `None` when superseded.
+    pub async fn save_subscriptions(
+        &self,
+        fence: SessionFence,
+        user: UserId,
+        filters: String,
+        (previous, follow): (Follow, Follow),
+        cursors: Cursors,
+    ) -> Result<Option<Cursors>> {
+        let save = SaveSubscriptions { fence, user, filters, previous, follow, cursors };
+        self.base.store.save_subscriptions(save).await
+    }
+
+    /// Stores the cursor map; `false` when superseded.
+    pub async fn save_cursors(&self, fence: SessionFence, cursors: Cursors) -> Result<bool> {
+        self.base.store.save_cursors(fence, cursors).await
+    }
+
+    /// Stores the cursor map at the end of a connection; expiry 0 forgets the session.
+    pub async fn close(&self, fence: SessionFence, cursors: Cursors, expiry_secs: u32) -> Result<bool> {
+        self.base.store.close_session(CloseSession { fence, cursors, expiry_secs, at: self.base.now() }).await
+    }
+
+    /// Forgets expired sessions; answers how many.
+    pub async fn prune(&self) -> Result<u64> {
+        self.base.store.prune_sessions(self.base.now()).await
+    }
+}

@@ -1,0 +1,120 @@
+//! MQTT sessions as rows: what survives the connection, the process and the node.
+
+use crate::{
+    clock::Timestamp,
+    ids::{ChatId, DeviceId, Seq, SessionId, StreamId, UserId},
+};
+use std::collections::BTreeMap;
+
+/// Acknowledged position of a session in each of its streams.
+pub type Cursors = BTreeMap<StreamId, Seq>;
+
+/// The streams that a session's filters select, out of those its user has or ever had a stay in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Follow {
+    /// The personal log.
+    pub personal: bool,
+    /// Chats.
+    pub chats: FollowChats,
+}
+
+/// Which chats a session's filters select.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FollowChats {
+    /// All of the user's.
+    All,
+    /// These, as far as they are the user's.
+    Only(Vec<ChatId>),
+}
+
+impl Default for FollowChats {
+    fn default() -> Self {
+        Self::Only(Vec::new())
+    }
+}
+
+impl Follow {
+    /// Whether the chat's log is selected.
+    pub fn covers(&self, chat: ChatId) -> bool {
+        match &self.chats {
+            FollowChats::All => true,
+            FollowChats::Only(chats) => chats.contains(&chat),
+        }
+    }
+}
+
+/// A CONNECT that was authenticated.
+#[derive(Clone, Debug)]
+pub struct OpenSession {
+    /// Id for a session that is made anew.
+    pub new_id: SessionId,
+    /// Whose.
+    pub user: UserId,
+    /// On which device.
+    pub device: DeviceId,
+    /// Client identifier, scoped to the device.
+    pub client_id: String,
+    /// Mount, empty for none.
+    pub mount: String,
+    /// Clean Start: forget filters and cursors.
+    pub clean_start: bool,
+    /// Session Expiry Interval in seconds, already capped.
+    pub expiry_secs: u32,
+    /// Sessions kept per device; the one longest disconnected makes room.
+    pub max_per_device: u32,
+    /// Now.
+    pub at: Timestamp,
+}
+
+/// The session as opened: its generation fences every later write.
+#[derive(Clone, Debug)]
+pub struct OpenedSession {
+    /// What later writes must name.
+    pub fence: SessionFence,
+    /// Session Present.
+    pub present: bool,
+    /// The filters, as [`SaveSubscriptions::filters`] stored them; empty for none.
+    pub filters: String,
+    /// The cursor map.
+    pub cursors: Cursors,
+}
+
+/// (session, generation): a write that names a superseded generation changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionFence {
+    /// Session.
+    pub session: SessionId,
+    /// Generation taken at CONNECT.
+    pub generation: i64,
+}
+
+/// New filters of a session, after SUBSCRIBE or UNSUBSCRIBE.
+#[derive(Clone, Debug)]
+pub struct SaveSubscriptions {
+    /// Which session.
+    pub fence: SessionFence,
+    /// Whose.
+    pub user: UserId,
+    /// All filters now, opaque to the store.
+    pub filters: String,
+    /// What was selected before. A stream selected by it and absent from `cursors` began after its SUBSCRIBE and enters at
+    /// the row before its first stay's `joined_seq`.
+    pub previous: Follow,
+    /// What is selected now. A stream selected by it alone enters at its present end; one no longer selected goes.
+    pub follow: Follow,
+    /// The cursor map as acknowledged so far.
+    pub cursors: Cursors,
+}
+
+/// The end of a connection.
+#[derive(Clone, Debug)]
+pub struct CloseSession {
+    /// Which session.
+    pub fence: SessionFence,
+    /// The cursor map as acknowledged.
+    pub cursors: Cursors,
+    /// Session Expiry Interval in seconds; 0 forgets the session.
+    pub expiry_secs: u32,
+    /// Now.
+    pub at: Timestamp,
+}
