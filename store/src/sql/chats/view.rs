@@ -1,0 +1,134 @@
+//! Chats as a member sees them: a fixed number of statements for any number of chats.
+
+use super::Mine;
+use crate::sql::{
+    log::{log_columns, read_row},
+    receipts::count_unread,
+    statement::statements,
+    stays::find_marks,
+    transaction::Tx,
+    users::{USER_COLUMNS, find_views, read_user, user_columns},
+    value::{Row, Table, args},
+};
+use curlew_domain::{
+    chat::{ChatKind, ChatView, MemberView, Role},
+    ids::{ChatId, Stream, UserId},
+    message::{LogRow, MessageType, MessageView},
+    receipt::status_of,
+};
+use std::collections::HashMap;
+
+statements! {
+    LAST_MESSAGES = ["WITH r AS MATERIALIZED " rows(1: chat id, first int, last int) "
+        SELECT " (log_columns!()) ", r.chat FROM r CROSS JOIN log l WHERE l.stream = r.chat AND l.seq = (SELECT x.seq FROM log x
+            WHERE x.stream = r.chat AND x.seq >= r.first AND x.seq <= r.last AND x.kind IN ('message', 'members-changed')
+            ORDER BY x.seq DESC LIMIT 1)"];
+    FIRST_MEMBERS = ["WITH r AS MATERIALIZED " rows(1: chat id) "
+        SELECT " (user_columns!()) ", m.role, m.joined_seq, m.shown_delivered_seq, m.shown_read_seq, m.chat_id
+        FROM r CROSS JOIN memberships m CROSS JOIN users u
+        WHERE m.chat_id = r.chat AND m.left_seq IS NULL AND u.id = m.user_id AND m.user_id IN (SELECT f.user_id FROM memberships f
+            WHERE f.chat_id = r.chat AND f.left_seq IS NULL ORDER BY f.joined_seq, f.user_id LIMIT 20)
+        ORDER BY m.chat_id, m.joined_seq, m.user_id"];
+    MEMBER_COUNTS = ["WITH r AS MATERIALIZED " rows(1: chat id) "
+        SELECT r.chat, (SELECT COUNT(*) FROM memberships m WHERE m.chat_id = r.chat AND m.left_seq IS NULL) FROM r"];
+}
+
+/// Completes the chats, in their order.
+pub(super) async fn complete(
+    tx: &mut Tx,
+    viewer: UserId,
+    chats: Vec<Mine>,
+) -> Result<Vec<ChatView>, sqlx::Error> {
+    if chats.is_empty() {
+        return Ok(Vec::new());
+    }
+    let groups: Vec<ChatId> =
+        chats.iter().filter(|c| c.view.kind == ChatKind::Group).map(|c| c.view.id).collect();
+    let mut last = last_messages(tx, viewer, &chats).await?;
+    let unread =
+        count_unread(tx, chats.iter().map(|c| (c.view.id, viewer, c.read_seq, c.view.last_seq))).await?;
+    let mut peers = find_views(tx, chats.iter().filter_map(|c| c.peer)).await?;
+    let mut members = first_members(tx, &groups).await?;
+    let counts = member_counts(tx, &groups).await?;
+    let views = chats.into_iter().map(|Mine { mut view, peer, .. }| {
+        view.last_message = last.remove(&view.id);
+        view.unread_count = unread.get(&(view.id, viewer)).copied().unwrap_or(0);
+        view.peer = peer.and_then(|peer| peers.remove(&peer));
+        if view.kind == ChatKind::Group {
+            view.members = Some(members.remove(&view.id).unwrap_or_default());
+            view.member_count = Some(counts.get(&view.id).copied().unwrap_or(0));
+        }
+        view
+    });
+    Ok(views.collect())
+}
+
+async fn last_messages(
+    tx: &mut Tx,
+    viewer: UserId,
+    chats: &[Mine],
+) -> Result<HashMap<ChatId, MessageView>, sqlx::Error> {
+    let table = Table::of(chats, |row, chat| {
+        row.id(chat.view.id.uuid()).seq(chat.visible_from).seq(chat.view.last_seq);
+    });
+    let mut rows = Vec::new();
+    for row in tx.fetch(&LAST_MESSAGES, args![table]).await? {
+        rows.push(read_row(Stream::Chat(row.id(8)?), &row)?);
+    }
+    Ok(show(tx, viewer, rows).await?.into_iter().map(|message| (message.chat_id, message)).collect())
+}
+
+/// Rows as `viewer` sees them, own messages with their status; rows that are no messages are left out.
+pub(in crate::sql) async fn show(
+    tx: &mut Tx,
+    viewer: UserId,
+    rows: Vec<LogRow>,
+) -> Result<Vec<MessageView>, sqlx::Error> {
+    let mut messages: Vec<MessageView> = rows.iter().filter_map(|row| row.message_for(viewer)).collect();
+    let mine = |message: &MessageView| message.sender_id == viewer && message.kind == MessageType::Text;
+    let mut chats: Vec<ChatId> = messages.iter().filter(|m| mine(m)).map(|m| m.chat_id).collect();
+    chats.sort_unstable();
+    chats.dedup();
+    if chats.is_empty() {
+        return Ok(messages);
+    }
+    let marks = find_marks(tx, chats).await?;
+    for message in messages.iter_mut().filter(|message| mine(message)) {
+        let of_chat = marks.get(&message.chat_id).map(Vec::as_slice).unwrap_or_default();
+        message.status = Some(status_of(of_chat, viewer, message.seq));
+    }
+    Ok(messages)
+}
+
+async fn first_members(
+    tx: &mut Tx,
+    groups: &[ChatId],
+) -> Result<HashMap<ChatId, Vec<MemberView>>, sqlx::Error> {
+    let mut members: HashMap<ChatId, Vec<MemberView>> = HashMap::new();
+    if groups.is_empty() {
+        return Ok(members);
+    }
+    for row in tx.fetch(&FIRST_MEMBERS, args![Table::of_ids(groups.iter().map(|chat| chat.uuid()))]).await? {
+        members.entry(row.id(USER_COLUMNS + 4)?).or_default().push(read_member(&row)?);
+    }
+    Ok(members)
+}
+
+/// Reads a member from the columns of a user, then role, `joined_seq`, `delivered_seq`, `read_seq`.
+pub(super) fn read_member(row: &Row) -> Result<MemberView, sqlx::Error> {
+    Ok(MemberView {
+        user: read_user(row, 0)?.into(),
+        role: row.named(USER_COLUMNS, Role::parse)?,
+        joined_seq: row.seq(USER_COLUMNS + 1)?,
+        delivered_seq: row.seq(USER_COLUMNS + 2)?,
+        read_seq: row.seq(USER_COLUMNS + 3)?,
+    })
+}
+
+async fn member_counts(tx: &mut Tx, groups: &[ChatId]) -> Result<HashMap<ChatId, u32>, sqlx::Error> {
+    if groups.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = tx.fetch(&MEMBER_COUNTS, args![Table::of_ids(groups.iter().map(|chat| chat.uuid()))]).await?;
+    rows.iter().map(|row| Ok((row.id(0)?, row.count(1)?))).collect()
+}

@@ -1,0 +1,265 @@
+//! Watermarks: raising them, and what follows from it.
+
+use super::{
+    messages::append::standing,
+    statement::statements,
+    stays::find_marks,
+    transaction::Tx,
+    value::{Table, args},
+    writer::{Place, Scope, Write},
+};
+use crate::trouble::Failed;
+use async_trait::async_trait;
+use curlew_domain::{
+    Result,
+    chat::ChatKind,
+    clock::Timestamp,
+    ids::{ChatId, Seq, UserId},
+    receipt::{Concerned, Raise, Raised},
+    rules::require_member,
+};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use uuid::Uuid;
+
+/// Unread messages are counted up to here.
+pub(crate) const MOST_UNREAD: i64 = 999;
+
+statements! {
+    LOCK_STAYS = ["WITH r AS MATERIALIZED " rows(1: chat id, usr id) "
+        SELECT m.chat_id, m.user_id, m.delivered_seq, m.read_seq, c.kind, c.last_seq, m.shown_delivered_seq, m.shown_read_seq,
+            CASE WHEN EXISTS (SELECT 1 FROM relations b WHERE b.user_id = c.low AND b.peer_id = c.high AND b.blocks = 1)
+                OR EXISTS (SELECT 1 FROM relations b WHERE b.user_id = c.high AND b.peer_id = c.low AND b.blocks = 1)
+                THEN CAST(1 AS BIGINT) ELSE 0 END
+        FROM r CROSS JOIN memberships m CROSS JOIN chats c
+        WHERE m.chat_id = r.chat AND m.user_id = r.usr AND m.left_seq IS NULL AND c.id = m.chat_id
+        ORDER BY m.chat_id, m.user_id" lock(m)];
+    FORMER_STAYS = ["WITH r AS MATERIALIZED " rows(1: chat id, usr id) "
+        SELECT r.chat, r.usr FROM r
+        WHERE EXISTS (SELECT 1 FROM memberships m WHERE m.chat_id = r.chat AND m.user_id = r.usr)"];
+    RAISE_STAYS = ["WITH r AS MATERIALIZED " rows(1: chat id, usr id, delivered int, seen int, shown_delivered int, shown_seen int) "
+        UPDATE memberships SET delivered_seq = r.delivered, read_seq = r.seen, shown_delivered_seq = r.shown_delivered,
+            shown_read_seq = r.shown_seen, receipts_at = $2 FROM r
+        WHERE memberships.chat_id = r.chat AND memberships.user_id = r.usr AND memberships.left_seq IS NULL"];
+    CONCERNED = ["WITH r AS MATERIALIZED " rows(1: n int, chat id, usr id, above int, upto int) "
+        SELECT r.n, l.sender, MAX(l.seq), COUNT(*) FROM r CROSS JOIN log l
+        WHERE l.stream = r.chat AND l.seq > r.above AND l.seq <= r.upto AND l.kind = 'message' AND l.sender <> r.usr
+        GROUP BY r.n, l.sender"];
+    COUNT_UNREAD = ["WITH r AS MATERIALIZED " rows(1: chat id, usr id, above int, upto int) "
+        SELECT r.chat, r.usr, (SELECT COUNT(*) FROM (SELECT 1 AS one FROM log l
+            WHERE l.stream = r.chat AND l.seq > r.above AND l.seq <= r.upto AND l.kind = 'message' AND l.sender <> r.usr
+                AND l.deleted_at IS NULL LIMIT $2) unread)
+        FROM r"];
+}
+
+/// Unread messages of (chat, user), above a READ watermark and up to the end of what the user may have.
+pub(super) async fn count_unread(
+    tx: &mut Tx,
+    of: impl IntoIterator<Item = (ChatId, UserId, Seq, Seq)>,
+) -> Result<HashMap<(ChatId, UserId), u32>, sqlx::Error> {
+    let mut any = false;
+    let table = Table::of(of, |row, (chat, user, read, end)| {
+        any = true;
+        row.id(chat.uuid()).id(user.uuid()).seq(read).seq(end);
+    });
+    if !any {
+        return Ok(HashMap::new());
+    }
+    let rows = tx.fetch(&COUNT_UNREAD, args![table, MOST_UNREAD]).await?;
+    rows.iter().map(|row| Ok(((row.id(0)?, row.id(1)?), row.count(2)?))).collect()
+}
+
+/// Watermarks of an active member, under lock.
+#[derive(Clone, Copy)]
+struct Stay {
+    delivered: Seq,
+    read: Seq,
+    /// What others are shown of DELIVERED and READ.
+    shown: (Seq, Seq),
+    /// A private chat in which one has blocked the other: nothing more is shown.
+    blocked: bool,
+    group: bool,
+    end: Seq,
+}
+
+impl Stay {
+    /// Raises by a wish: clamped to the log's end, never lowered, READ raising DELIVERED.
+    fn raise(&mut self, wish: &Raise) {
+        let clamped = |wish: Option<Seq>| wish.unwrap_or(0).min(self.end);
+        self.read = self.read.max(clamped(wish.read));
+        self.delivered = self.delivered.max(clamped(wish.delivered)).max(self.read);
+        if !self.blocked {
+            self.shown = (self.delivered, self.read);
+        }
+    }
+}
+
+type Member = (ChatId, UserId);
+
+/// Watermarks to be raised.
+pub(super) struct RaiseWatermarks {
+    pub raises: Vec<Raise>,
+    pub at: Timestamp,
+}
+
+#[async_trait]
+impl Write for RaiseWatermarks {
+    type Answer = Vec<Result<Raised>>;
+    const PLACE: Place = Place::Watermarks;
+
+    fn key(&self) -> Uuid {
+        self.raises.first().map_or(Uuid::nil(), |raise| raise.chat.uuid())
+    }
+
+    async fn apply(&self, scope: &mut Scope<'_>) -> Result<Self::Answer, Failed> {
+        let tx = &mut *scope.tx;
+        let members: BTreeSet<Member> = self.raises.iter().map(|raise| (raise.chat, raise.user)).collect();
+        let mut stays = lock_stays(tx, &members).await?;
+        let former = find_former(tx, members.iter().filter(|member| !stays.contains_key(member))).await?;
+        let mut changed = HashSet::new();
+        let mut outcomes: Vec<Result<Raised>> = Vec::with_capacity(self.raises.len());
+        for wish in &self.raises {
+            let member = (wish.chat, wish.user);
+            outcomes.push(match stays.get_mut(&member) {
+                Some(stay) => {
+                    let before = *stay;
+                    stay.raise(wish);
+                    if (stay.delivered, stay.read, stay.shown)
+                        != (before.delivered, before.read, before.shown)
+                    {
+                        changed.insert(member);
+                    }
+                    Ok(raised(wish, before, *stay))
+                }
+                None => Err(require_member(standing(None, former.contains(&member)))
+                    .expect_err("somebody without an active stay is no member")
+                    .into()),
+            });
+        }
+        store(tx, &stays, &changed, self.at).await?;
+        complete(tx, &mut outcomes, &stays).await?;
+        Ok(outcomes)
+    }
+}
+
+fn raised(wish: &Raise, before: Stay, after: Stay) -> Raised {
+    Raised {
+        chat: wish.chat,
+        group: after.group,
+        user: wish.user,
+        delivered: (before.delivered, after.delivered),
+        read: (before.read, after.read),
+        shown_delivered: (before.shown.0, after.shown.0),
+        shown_read: (before.shown.1, after.shown.1),
+        unread_count: 0,
+        delivered_of: Vec::new(),
+        read_of: Vec::new(),
+        marks: Vec::new(),
+    }
+}
+
+fn members_table<'a>(members: impl IntoIterator<Item = &'a Member>) -> Table {
+    Table::of(members, |row, (chat, user)| {
+        row.id(chat.uuid()).id(user.uuid());
+    })
+}
+
+async fn lock_stays(tx: &mut Tx, members: &BTreeSet<Member>) -> Result<HashMap<Member, Stay>, sqlx::Error> {
+    let rows = tx.fetch(&LOCK_STAYS, args![members_table(members)]).await?;
+    rows.iter()
+        .map(|row| {
+            let group = row.named(4, ChatKind::parse)? == ChatKind::Group;
+            let stay = Stay {
+                delivered: row.seq(2)?,
+                read: row.seq(3)?,
+                shown: (row.seq(6)?, row.seq(7)?),
+                blocked: row.flag(8)?,
+                group,
+                end: row.seq(5)?,
+            };
+            Ok(((row.id(0)?, row.id(1)?), stay))
+        })
+        .collect()
+}
+
+async fn find_former<'a>(
+    tx: &mut Tx,
+    missing: impl Iterator<Item = &'a Member>,
+) -> Result<HashSet<Member>, sqlx::Error> {
+    let missing: Vec<&Member> = missing.collect();
+    if missing.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let rows = tx.fetch(&FORMER_STAYS, args![members_table(missing)]).await?;
+    rows.iter().map(|row| Ok((row.id(0)?, row.id(1)?))).collect()
+}
+
+async fn store(
+    tx: &mut Tx,
+    stays: &HashMap<Member, Stay>,
+    changed: &HashSet<Member>,
+    at: Timestamp,
+) -> Result<(), sqlx::Error> {
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let changed = stays.iter().filter(|(member, _)| changed.contains(member));
+    let table = Table::of(changed, |row, ((chat, user), stay)| {
+        row.id(chat.uuid())
+            .id(user.uuid())
+            .seq(stay.delivered)
+            .seq(stay.read)
+            .seq(stay.shown.0)
+            .seq(stay.shown.1);
+    });
+    tx.execute(&RAISE_STAYS, args![table, at]).await.map(drop)
+}
+
+/// Adds whom each raise concerns, the watermarks of chats in which it concerns somebody, and, where READ moved, what is
+/// left unread.
+async fn complete(
+    tx: &mut Tx,
+    outcomes: &mut [Result<Raised>],
+    stays: &HashMap<Member, Stay>,
+) -> Result<(), sqlx::Error> {
+    let mut ranges = Vec::new();
+    for (n, raised) in
+        outcomes.iter().enumerate().filter_map(|(n, outcome)| Some((n, outcome.as_ref().ok()?)))
+    {
+        for (kind, (above, upto)) in [(0, raised.shown_delivered), (1, raised.shown_read)] {
+            if above < upto {
+                ranges.push((2 * n + kind, raised.chat, raised.user, above, upto));
+            }
+        }
+    }
+    let nobody = ranges.is_empty();
+    let table = Table::of(ranges, |row, (n, chat, user, above, upto)| {
+        row.int(n as i64).id(chat.uuid()).id(user.uuid()).seq(above).seq(upto);
+    });
+    let mut concerned_chats = BTreeSet::new();
+    let concerned = if nobody { Vec::new() } else { tx.fetch(&CONCERNED, args![table]).await? };
+    for row in concerned {
+        let n = usize::try_from(row.int(0)?).unwrap_or(usize::MAX);
+        let Some(Ok(raised)) = outcomes.get_mut(n / 2) else { continue };
+        concerned_chats.insert(raised.chat);
+        let of = if n % 2 == 0 { &mut raised.delivered_of } else { &mut raised.read_of };
+        of.push(Concerned { sender: row.id(1)?, newest: row.seq(2)?, count: row.count(3)? });
+    }
+    let marks =
+        if concerned_chats.is_empty() { HashMap::new() } else { find_marks(tx, concerned_chats).await? };
+    let read = outcomes.iter().flatten().filter(|raised| raised.read.0 < raised.read.1);
+    let unread = count_unread(
+        tx,
+        read.filter_map(|raised| {
+            let stay = stays.get(&(raised.chat, raised.user))?;
+            Some((raised.chat, raised.user, stay.read, stay.end))
+        }),
+    )
+    .await?;
+    for raised in outcomes.iter_mut().flatten() {
+        raised.unread_count = unread.get(&(raised.chat, raised.user)).copied().unwrap_or(0);
+        if !raised.delivered_of.is_empty() || !raised.read_of.is_empty() {
+            raised.marks = marks.get(&raised.chat).cloned().unwrap_or_default();
+        }
+    }
+    Ok(())
+}

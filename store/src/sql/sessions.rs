@@ -1,0 +1,286 @@
+//! The port `Sessions`: MQTT sessions as rows, fenced by their generation.
+
+use super::{
+    SqlStore,
+    messages::personal_end,
+    statement::statements,
+    stays::list_stay_ends,
+    transaction::Tx,
+    value::{Row, args},
+    writer::{Place, Process, Scope, Write},
+};
+use crate::trouble::Failed;
+use async_trait::async_trait;
+use curlew_domain::{
+    Result,
+    clock::Timestamp,
+    ids::{Seq, SessionId, StreamId},
+    ports::store::Sessions,
+    session::{CloseSession, Cursors, OpenSession, OpenedSession, SaveSubscriptions, SessionFence},
+};
+use uuid::Uuid;
+
+statements! {
+    LOCK_SESSION = ["SELECT s.id, s.generation, s.filters, s.cursors, s.expiry_secs, s.opened_by, s.disconnected_at FROM sessions s
+        WHERE s.device_id = $1 AND s.client_id = $2 AND s.mount = $3" lock(s)];
+    REOPEN_SESSION = ["UPDATE sessions SET generation = generation + 1, filters = $2, cursors = $3, expiry_secs = $4, opened_by = $5,
+        opened_at = $6, disconnected_at = NULL WHERE id = $1 RETURNING generation"];
+    INSERT_SESSION = ["INSERT INTO sessions (id, device_id, user_id, client_id, mount, generation, filters, cursors, expiry_secs,
+            opened_by, opened_at)
+        VALUES ($1, $2, $3, $4, $5, 1, '', $6, $7, $8, $9)"];
+    // Sessions that end with their connection do not count; connected ones go last.
+    TRIM_SESSIONS = ["DELETE FROM sessions WHERE id IN (SELECT s.id FROM sessions s
+            WHERE s.device_id = $1 AND s.expiry_secs > 0 AND s.id <> $2
+            ORDER BY CASE WHEN s.disconnected_at IS NULL AND s.opened_by = $3 THEN 0 ELSE 1 END,
+                COALESCE(s.disconnected_at, s.opened_at) DESC, s.id DESC
+            LIMIT $5 OFFSET $4)"];
+    LOCK_FENCE = ["SELECT s.id FROM sessions s WHERE s.id = $1 AND s.generation = $2" lock(s)];
+    SAVE_SUBSCRIPTIONS = ["UPDATE sessions SET filters = $3, cursors = $4 WHERE id = $1 AND generation = $2"];
+    SAVE_CURSORS = ["UPDATE sessions SET cursors = $3 WHERE id = $1 AND generation = $2"];
+    CLOSE_SESSION = ["UPDATE sessions SET cursors = $3, expiry_secs = $4, disconnected_at = $5 WHERE id = $1 AND generation = $2"];
+    DELETE_SESSION = ["DELETE FROM sessions WHERE id = $1 AND generation = $2"];
+    PRUNE_SESSIONS = ["DELETE FROM sessions WHERE (disconnected_at IS NOT NULL AND disconnected_at + expiry_secs * 1000 <= $1)
+        OR (disconnected_at IS NULL AND opened_by <> $2 AND $3 + expiry_secs * 1000 <= $1)"];
+}
+
+/// 24 bytes per stream: id, then position, big-endian.
+fn encode_cursors(cursors: &Cursors) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(cursors.len() * 24);
+    for (stream, seq) in cursors {
+        bytes.extend_from_slice(stream.uuid().as_bytes());
+        bytes.extend_from_slice(&seq.to_be_bytes());
+    }
+    bytes
+}
+
+fn decode_cursors(bytes: &[u8]) -> Result<Cursors, sqlx::Error> {
+    let (entries, rest) = bytes.as_chunks::<24>();
+    if !rest.is_empty() {
+        return Err(sqlx::Error::Decode("a cursor map has a piece of an entry".into()));
+    }
+    Ok(entries
+        .iter()
+        .map(|entry| {
+            let (id, seq) = entry.split_at(16);
+            let id = Uuid::from_slice(id).expect("16 bytes are a UUID");
+            let seq = Seq::from_be_bytes(seq.try_into().expect("8 bytes are a Seq"));
+            (StreamId::from(id), seq)
+        })
+        .collect())
+}
+
+/// A session as it was found.
+struct Found {
+    id: SessionId,
+    filters: String,
+    cursors: Cursors,
+    expired: bool,
+}
+
+impl Found {
+    fn read(row: &Row, process: &Process, now: Timestamp) -> Result<Self, sqlx::Error> {
+        let expiry_ms = row.int(4)?.saturating_mul(1000);
+        // A session that its process did not mark as disconnected when it died counts from the start of this one.
+        let left_by_the_dead = row.id::<Uuid>(5)? != process.id;
+        let disconnected = row.int_or_null(6)?.or_else(|| left_by_the_dead.then_some(process.started_at.0));
+        Ok(Self {
+            id: row.id(0)?,
+            filters: row.text(2)?,
+            cursors: decode_cursors(&row.bytes(3)?)?,
+            expired: disconnected.is_some_and(|since| since.saturating_add(expiry_ms) <= now.0),
+        })
+    }
+}
+
+#[async_trait]
+impl Write for OpenSession {
+    type Answer = OpenedSession;
+    const PLACE: Place = Place::Sessions;
+
+    fn key(&self) -> Uuid {
+        self.device.uuid()
+    }
+
+    async fn apply(&self, scope: &mut Scope<'_>) -> Result<OpenedSession, Failed> {
+        let (client, mount) = (self.client_id.as_str(), self.mount.as_str());
+        let row = scope.tx.find(&LOCK_SESSION, args![self.device, client, mount]).await?;
+        let found = row.map(|row| Found::read(&row, scope.process, self.at)).transpose()?;
+        let Some(found) = found else { return Ok(self.begin(scope).await?) };
+        let present = !self.clean_start && !found.expired;
+        let (filters, cursors) = if present { (found.filters, found.cursors) } else { Default::default() };
+        let args = args![
+            found.id,
+            filters.as_str(),
+            encode_cursors(&cursors),
+            self.expiry_secs,
+            scope.process.id,
+            self.at
+        ];
+        let row = scope.tx.find(&REOPEN_SESSION, args).await?.ok_or(sqlx::Error::RowNotFound)?;
+        let fence = SessionFence { session: found.id, generation: row.int(0)? };
+        self.trim(scope, found.id).await?;
+        Ok(OpenedSession { fence, present, filters, cursors })
+    }
+}
+
+/// Parts of opening a session.
+trait Opening {
+    async fn begin(&self, scope: &mut Scope<'_>) -> Result<OpenedSession, sqlx::Error>;
+    async fn trim(&self, scope: &mut Scope<'_>, but: SessionId) -> Result<(), sqlx::Error>;
+}
+
+impl Opening for OpenSession {
+    /// A session that was not there.
+    async fn begin(&self, scope: &mut Scope<'_>) -> Result<OpenedSession, sqlx::Error> {
+        let args = args![
+            self.new_id,
+            self.device,
+            self.user,
+            self.client_id.as_str(),
+            self.mount.as_str(),
+            Vec::<u8>::new(),
+            self.expiry_secs,
+            scope.process.id,
+            self.at
+        ];
+        scope.tx.execute(&INSERT_SESSION, args).await?;
+        self.trim(scope, self.new_id).await?;
+        let fence = SessionFence { session: self.new_id, generation: 1 };
+        Ok(OpenedSession { fence, present: false, filters: String::new(), cursors: Cursors::new() })
+    }
+
+    /// Keeps at most so many sessions of the device that outlive their connection, this one among them.
+    async fn trim(&self, scope: &mut Scope<'_>, but: SessionId) -> Result<(), sqlx::Error> {
+        if self.expiry_secs == 0 {
+            return Ok(());
+        }
+        let others = self.max_per_device.saturating_sub(1);
+        let args = args![self.device, but, scope.process.id, others, i64::from(u32::MAX)];
+        scope.tx.execute(&TRIM_SESSIONS, args).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl Write for SaveSubscriptions {
+    type Answer = Option<Cursors>;
+    const PLACE: Place = Place::Sessions;
+
+    fn key(&self) -> Uuid {
+        self.fence.session.uuid()
+    }
+
+    async fn apply(&self, scope: &mut Scope<'_>) -> Result<Option<Cursors>, Failed> {
+        let SessionFence { session, generation } = self.fence;
+        if scope.tx.find(&LOCK_FENCE, args![session, generation]).await?.is_none() {
+            return Ok(None);
+        }
+        let cursors = enter_streams(scope.tx, self).await?;
+        let args = args![session, generation, self.filters.as_str(), encode_cursors(&cursors)];
+        let saved = scope.tx.execute(&SAVE_SUBSCRIPTIONS, args).await?;
+        Ok((saved == 1).then_some(cursors))
+    }
+}
+
+/// The cursor map under the new filters.
+async fn enter_streams(tx: &mut Tx, save: &SaveSubscriptions) -> Result<Cursors, sqlx::Error> {
+    let mut cursors = Cursors::new();
+    let mut enter = |stream: StreamId, selected_before: bool, beginning: Seq, end: Seq| {
+        let fresh = if selected_before { beginning } else { end };
+        cursors.insert(stream, save.cursors.get(&stream).copied().unwrap_or(fresh));
+    };
+    if save.follow.personal {
+        let end = personal_end(tx, save.user).await?.unwrap_or(0);
+        enter(save.user.into(), save.previous.personal, 0, end);
+    }
+    for stay in list_stay_ends(tx, save.user).await? {
+        if save.follow.covers(stay.chat) {
+            let beginning = stay.first_joined.saturating_sub(1);
+            enter(stay.chat.into(), save.previous.covers(stay.chat), beginning, stay.end);
+        }
+    }
+    Ok(cursors)
+}
+
+struct SaveCursors {
+    fence: SessionFence,
+    cursors: Cursors,
+}
+
+#[async_trait]
+impl Write for SaveCursors {
+    type Answer = bool;
+    const PLACE: Place = Place::Sessions;
+
+    fn key(&self) -> Uuid {
+        self.fence.session.uuid()
+    }
+
+    async fn apply(&self, scope: &mut Scope<'_>) -> Result<bool, Failed> {
+        let SessionFence { session, generation } = self.fence;
+        let args = args![session, generation, encode_cursors(&self.cursors)];
+        Ok(scope.tx.execute(&SAVE_CURSORS, args).await? == 1)
+    }
+}
+
+#[async_trait]
+impl Write for CloseSession {
+    type Answer = bool;
+    const PLACE: Place = Place::Sessions;
+
+    fn key(&self) -> Uuid {
+        self.fence.session.uuid()
+    }
+
+    async fn apply(&self, scope: &mut Scope<'_>) -> Result<bool, Failed> {
+        let SessionFence { session, generation } = self.fence;
+        let changed = if self.expiry_secs == 0 {
+            scope.tx.execute(&DELETE_SESSION, args![session, generation]).await?
+        } else {
+            let args = args![session, generation, encode_cursors(&self.cursors), self.expiry_secs, self.at];
+            scope.tx.execute(&CLOSE_SESSION, args).await?
+        };
+        Ok(changed == 1)
+    }
+}
+
+struct PruneSessions {
+    at: Timestamp,
+}
+
+#[async_trait]
+impl Write for PruneSessions {
+    type Answer = u64;
+    const PLACE: Place = Place::Sessions;
+
+    fn key(&self) -> Uuid {
+        Uuid::nil()
+    }
+
+    async fn apply(&self, scope: &mut Scope<'_>) -> Result<u64, Failed> {
+        let Process { id, started_at, .. } = *scope.process;
+        Ok(scope.tx.execute(&PRUNE_SESSIONS, args![self.at, id, started_at]).await?)
+    }
+}
+
+#[async_trait]
+impl Sessions for SqlStore {
+    async fn open_session(&self, open: OpenSession) -> Result<OpenedSession> {
+        self.writer.write(open).await
+    }
+
+    async fn save_subscriptions(&self, save: SaveSubscriptions) -> Result<Option<Cursors>> {
+        self.writer.write(save).await
+    }
+
+    async fn save_cursors(&self, fence: SessionFence, cursors: Cursors) -> Result<bool> {
+        self.writer.write(SaveCursors { fence, cursors }).await
+    }
+
+    async fn close_session(&self, close: CloseSession) -> Result<bool> {
+        self.writer.write(close).await
+    }
+
+    async fn prune_sessions(&self, at: Timestamp) -> Result<u64> {
+        self.writer.write(PruneSessions { at }).await
+    }
+}

@@ -1,0 +1,115 @@
+//! SQL texts. One text for both engines, with the few spellings in which they differ written as words:
+//!
+//! | in `sql!` | SQLite | PostgreSQL |
+//! |---|---|---|
+//! | `rows(1: chat id, upto int)` | a table from the JSON in `$1` by `json_each` | by `jsonb_array_elements` |
+//! | `(columns!())` | the literal that the macro gives | the same |
+//! | `lock(m)` | nothing: there is one writer | `FOR NO KEY UPDATE OF m` |
+//!
+//! `rows` is used as a MATERIALIZED common table expression, so that each cell is parsed once, and joined with CROSS JOIN,
+//! which SQLite takes as the order of the loops.
+
+/// One statement, as each engine spells it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sql {
+    pub sqlite: &'static str,
+    pub postgres: &'static str,
+}
+
+macro_rules! sql {
+    ($($part:tt)+) => {
+        $crate::sql::statement::Sql {
+            sqlite: $crate::sql::statement::sql_text!(sqlite [] $($part)+),
+            postgres: $crate::sql::statement::sql_text!(postgres [] $($part)+),
+        }
+    };
+}
+
+macro_rules! sql_text {
+    ($engine:ident [$($done:tt)*]) => { concat!($($done)*) };
+    ($engine:ident [$($done:tt)*] rows($n:literal: $($cell:ident $kind:ident),+) $($rest:tt)*) => {
+        $crate::sql::statement::sql_text!($engine [
+            $($done)* "(SELECT ",
+            $crate::sql::statement::sql_cells!($engine [] [0 1 2 3 4 5 6 7] $($cell $kind),+),
+            " FROM ", $crate::sql::statement::sql_source!($engine $n), ")",
+        ] $($rest)*)
+    };
+    (sqlite [$($done:tt)*] lock($table:ident) $($rest:tt)*) => {
+        $crate::sql::statement::sql_text!(sqlite [$($done)*] $($rest)*)
+    };
+    (postgres [$($done:tt)*] lock($table:ident) $($rest:tt)*) => {
+        $crate::sql::statement::sql_text!(postgres [$($done)* " FOR NO KEY UPDATE OF ", stringify!($table),] $($rest)*)
+    };
+    ($engine:ident [$($done:tt)*] ($text:expr) $($rest:tt)*) => {
+        $crate::sql::statement::sql_text!($engine [$($done)* $text,] $($rest)*)
+    };
+    ($engine:ident [$($done:tt)*] $text:literal $($rest:tt)*) => {
+        $crate::sql::statement::sql_text!($engine [$($done)* $text,] $($rest)*)
+    };
+}
+
+macro_rules! sql_source {
+    (sqlite $n:literal) => {
+        concat!("json_each($", $n, ")")
+    };
+    (postgres $n:literal) => {
+        concat!("jsonb_array_elements($", $n, "::jsonb)")
+    };
+}
+
+macro_rules! sql_cells {
+    ($engine:ident [$($done:tt)*] [$n:literal $($more:literal)*] $cell:ident $kind:ident) => {
+        concat!($($done)* $crate::sql::statement::sql_cell!($engine $kind $n), " AS ", stringify!($cell))
+    };
+    ($engine:ident [$($done:tt)*] [$n:literal $($more:literal)*] $cell:ident $kind:ident, $($rest:tt)+) => {
+        $crate::sql::statement::sql_cells!($engine [
+            $($done)* $crate::sql::statement::sql_cell!($engine $kind $n), " AS ", stringify!($cell), ", ",
+        ] [$($more)*] $($rest)+)
+    };
+}
+
+macro_rules! sql_cell {
+    (sqlite id $n:literal) => {
+        concat!("unhex(value->>", $n, ")")
+    };
+    (postgres id $n:literal) => {
+        concat!("decode(value->>", $n, ", 'hex')")
+    };
+    ($engine:ident int $n:literal) => {
+        concat!("CAST(value->>", $n, " AS BIGINT)")
+    };
+    ($engine:ident text $n:literal) => {
+        concat!("value->>", $n)
+    };
+}
+
+/// Declares the statements of a file, and `STATEMENTS` with all of them for the test that prepares each on both engines.
+macro_rules! statements {
+    ($($(#[$doc:meta])* $name:ident = [$($part:tt)+];)+) => {
+        $($(#[$doc])* const $name: $crate::sql::statement::Sql = $crate::sql::statement::sql!($($part)+);)+
+        /// Every statement of this file, by name.
+        pub(crate) const STATEMENTS: &[(&str, $crate::sql::statement::Sql)] = &[$((stringify!($name), $name)),+];
+    };
+}
+
+pub(crate) use {sql, sql_cell, sql_cells, sql_source, sql_text, statements};
+
+#[cfg(test)]
+mod tests {
+    use super::Sql;
+
+    const BOTH: Sql =
+        sql!("WITH r AS MATERIALIZED " rows(1: chat id, upto int) " SELECT 1 FROM chats c" lock(c));
+
+    #[test]
+    fn one_text_is_spelt_for_each_engine() {
+        assert_eq!(
+            BOTH.sqlite,
+            "WITH r AS MATERIALIZED (SELECT unhex(value->>0) AS chat, CAST(value->>1 AS BIGINT) AS upto FROM json_each($1)) SELECT 1 FROM chats c"
+        );
+        assert_eq!(
+            BOTH.postgres,
+            "WITH r AS MATERIALIZED (SELECT decode(value->>0, 'hex') AS chat, CAST(value->>1 AS BIGINT) AS upto FROM jsonb_array_elements($1::jsonb)) SELECT 1 FROM chats c FOR NO KEY UPDATE OF c"
+        );
+    }
+}

@@ -1,0 +1,136 @@
+//! Stays: who may have which rows.
+
+use super::{
+    statement::statements,
+    transaction::Tx,
+    value::{Row, Table, args},
+};
+use curlew_domain::{
+    chat::{Role, StayEnd},
+    ids::{ChatId, Seq, UserId},
+    receipt::Mark,
+};
+use std::collections::HashMap;
+
+statements! {
+    STAYS_IN_CHAT = ["SELECT m.joined_seq, m.visible_from, m.left_seq, m.role, c.last_seq
+        FROM memberships m JOIN chats c ON c.id = m.chat_id WHERE m.user_id = $1 AND m.chat_id = $2 ORDER BY m.joined_seq"];
+    STAY_ENDS = ["SELECT m.chat_id, MIN(m.joined_seq), MAX(m.joined_seq), MAX(m.left_seq),
+            MAX(CASE WHEN m.left_seq IS NULL THEN CAST(1 AS BIGINT) ELSE 0 END), MAX(c.last_seq)
+        FROM memberships m JOIN chats c ON c.id = m.chat_id WHERE m.user_id = $1 GROUP BY m.chat_id"];
+    MARKS = ["WITH r AS MATERIALIZED " rows(1: chat id) "
+        SELECT m.chat_id, m.user_id, m.joined_seq, m.left_seq, m.shown_delivered_seq, m.shown_read_seq
+        FROM r CROSS JOIN memberships m WHERE m.chat_id = r.chat ORDER BY m.chat_id, m.joined_seq, m.user_id"];
+}
+
+/// What a user may have of a chat's log.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Entitlement {
+    /// Disjoint ranges of rows, both ends included, ascending.
+    pub ranges: Vec<(Seq, Seq)>,
+    /// The last row: the log's end, or the end of the last stay.
+    pub end: Seq,
+    /// The role of the active stay.
+    pub role: Option<Role>,
+}
+
+impl Entitlement {
+    /// Whether the user may have this row.
+    pub fn contains(&self, seq: Seq) -> bool {
+        self.ranges.iter().any(|(first, last)| (*first..=*last).contains(&seq))
+    }
+
+    /// The user's stays in the chat; `None`: there never was one.
+    pub async fn find(tx: &mut Tx, user: UserId, chat: ChatId) -> Result<Option<Self>, sqlx::Error> {
+        let rows = tx.fetch(&STAYS_IN_CHAT, args![user, chat]).await?;
+        let mut entitlement = Self { ranges: Vec::new(), end: 0, role: None };
+        for row in &rows {
+            let (visible_from, left, log_end) = (row.seq(1)?, row.seq_or_null(2)?, row.seq(4)?);
+            let end = left.unwrap_or(log_end);
+            entitlement.end = entitlement.end.max(end);
+            entitlement.add(visible_from, end);
+            if left.is_none() {
+                entitlement.role = Some(row.named(3, Role::parse)?);
+            }
+        }
+        Ok((!rows.is_empty()).then_some(entitlement))
+    }
+
+    /// Adds a range; an overlapping or touching one becomes one with it. A later stay may see further back.
+    fn add(&mut self, first: Seq, last: Seq) {
+        if first > last {
+            return;
+        }
+        let (mut first, mut last) = (first, last);
+        self.ranges.retain(|(from, to)| {
+            let apart = *to + 1 < first || last + 1 < *from;
+            if !apart {
+                first = first.min(*from);
+                last = last.max(*to);
+            }
+            apart
+        });
+        self.ranges.push((first, last));
+        self.ranges.sort_unstable();
+    }
+}
+
+/// Every chat in which the user has or ever had a stay.
+pub(super) async fn list_stay_ends(tx: &mut Tx, user: UserId) -> Result<Vec<StayEnd>, sqlx::Error> {
+    let rows = tx.fetch(&STAY_ENDS, args![user]).await?;
+    rows.iter()
+        .map(|row| {
+            let left = if row.flag(4)? { None } else { row.seq_or_null(3)? };
+            Ok(StayEnd {
+                chat: row.id(0)?,
+                first_joined: row.seq(1)?,
+                last_joined: row.seq(2)?,
+                left,
+                end: left.unwrap_or(row.seq(5)?),
+            })
+        })
+        .collect()
+}
+
+/// Watermarks of all stays of the chats.
+pub(super) async fn find_marks(
+    tx: &mut Tx,
+    chats: impl IntoIterator<Item = ChatId>,
+) -> Result<HashMap<ChatId, Vec<Mark>>, sqlx::Error> {
+    let mut marks: HashMap<ChatId, Vec<Mark>> = HashMap::new();
+    for row in tx.fetch(&MARKS, args![Table::of_ids(chats.into_iter().map(ChatId::uuid))]).await? {
+        marks.entry(row.id(0)?).or_default().push(read_mark(&row)?);
+    }
+    Ok(marks)
+}
+
+fn read_mark(row: &Row) -> Result<Mark, sqlx::Error> {
+    Ok(Mark {
+        user: row.id(1)?,
+        joined_seq: row.seq(2)?,
+        left_seq: row.seq_or_null(3)?,
+        delivered_seq: row.seq(4)?,
+        read_seq: row.seq(5)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(stays: &[(Seq, Seq)]) -> Vec<(Seq, Seq)> {
+        let mut entitlement = Entitlement { ranges: Vec::new(), end: 0, role: None };
+        for (first, last) in stays {
+            entitlement.add(*first, *last);
+        }
+        entitlement.ranges
+    }
+
+    #[test]
+    fn stays_become_disjoint_ranges() {
+        assert_eq!(of(&[(1, 5), (9, 12)]), [(1, 5), (9, 12)]);
+        assert_eq!(of(&[(3, 5), (6, 12)]), [(3, 12)]);
+        assert_eq!(of(&[(3, 5), (9, 12), (1, 20)]), [(1, 20)], "a later stay in a group that shows all");
+        assert_eq!(of(&[(1, 0)]), [], "a private chat without a row");
+    }
+}

@@ -1,0 +1,225 @@
+//! The group-commit writer: the only thing that writes.
+//!
+//! Each lane (one on SQLite, four on PostgreSQL) drains a bounded queue and commits what it finds, up to [`BATCH`] commands,
+//! in one transaction; no timer, a lone command commits at once. A caller is answered when the transaction of its command
+//! has been committed and its rows have been handed to the relay.
+//!
+//! Within a batch messages and membership changes run in the order of the queue, consecutive messages in bulk; watermarks,
+//! logins and sessions ride behind them. That is also the order of the locks on PostgreSQL: chats by id, stays, users by
+//! id, logins, sessions.
+
+pub(crate) mod batch;
+mod lane;
+
+use super::{engine::Db, messages::append::Append, transaction::Tx};
+use crate::{StoreConfig, trouble::Failed};
+use async_trait::async_trait;
+use curlew_domain::{
+    Error, Result,
+    clock::{Clock, Entropy, Timestamp},
+    message::LogRow,
+    ports::{
+        relay::Relay,
+        store::{AppendMessage, Appended, Commit},
+    },
+};
+use lane::Lane;
+pub(crate) use lane::STATEMENTS;
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::{Mutex, mpsc, oneshot},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+/// Most commands in one transaction.
+pub(crate) const BATCH: usize = 256;
+
+/// What this process is to the database.
+pub(crate) struct Process {
+    /// New with every start.
+    pub id: Uuid,
+    pub started_at: Timestamp,
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// What a command works with.
+pub(crate) struct Scope<'a> {
+    pub tx: &'a mut Tx,
+    /// Rows appended so far, in the order in which the relay gets them.
+    pub rows: &'a mut Vec<Arc<LogRow>>,
+    pub process: &'a Process,
+}
+
+/// When in its batch a command runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    /// In the order of the queue. Locks chats and users: on PostgreSQL it gets a transaction of its own.
+    InTurn,
+    /// Behind the messages: locks stays.
+    Watermarks,
+    /// Then: locks users, devices, logins.
+    Accounts,
+    /// Last: locks sessions.
+    Sessions,
+}
+
+/// A command other than a message. It refuses before it writes anything, and may be run again from the start.
+#[async_trait]
+pub(crate) trait Write: Send + 'static {
+    type Answer: Send;
+    const PLACE: Place;
+
+    /// What it is about; commands about the same thing share a lane.
+    fn key(&self) -> Uuid;
+
+    async fn apply(&self, scope: &mut Scope<'_>) -> Result<Self::Answer, Failed>;
+}
+
+/// A command in the queue.
+pub(crate) struct Queued {
+    /// When its caller called.
+    pub since: Instant,
+    pub work: Work,
+}
+
+pub(crate) enum Work {
+    Append(Box<Append>),
+    Other(Box<dyn Job>),
+}
+
+impl Queued {
+    /// Answers with what its last run came to; the transaction is durable.
+    fn answer(self) {
+        match self.work {
+            Work::Append(append) => append.answer(),
+            Work::Other(job) => job.answer(),
+        }
+    }
+
+    fn fail(self, error: Error) {
+        match self.work {
+            Work::Append(append) => append.fail(error),
+            Work::Other(job) => job.fail(error),
+        }
+    }
+
+    fn place(&self) -> Place {
+        match &self.work {
+            Work::Append(_) => Place::InTurn,
+            Work::Other(job) => job.place(),
+        }
+    }
+
+    /// Whether it locks users after chats, and so must not be followed by another lock on a chat in one transaction.
+    fn stands_alone(&self) -> bool {
+        matches!(self.work, Work::Other(_)) && self.place() == Place::InTurn
+    }
+}
+
+/// A [`Write`] whose answer's type is forgotten.
+#[async_trait]
+pub(crate) trait Job: Send {
+    fn place(&self) -> Place;
+    async fn run(&mut self, scope: &mut Scope<'_>) -> Result<(), sqlx::Error>;
+    fn answer(self: Box<Self>);
+    fn fail(self: Box<Self>, error: Error);
+}
+
+struct Pending<W: Write> {
+    write: W,
+    outcome: Option<Result<W::Answer>>,
+    caller: oneshot::Sender<Result<W::Answer>>,
+}
+
+#[async_trait]
+impl<W: Write + Sync> Job for Pending<W> {
+    fn place(&self) -> Place {
+        W::PLACE
+    }
+
+    async fn run(&mut self, scope: &mut Scope<'_>) -> Result<(), sqlx::Error> {
+        self.outcome = Some(match self.write.apply(scope).await {
+            Ok(answer) => Ok(answer),
+            Err(Failed::Refused(refusal)) => Err(refusal.into()),
+            Err(Failed::Sql(error)) => return Err(error),
+        });
+        Ok(())
+    }
+
+    // A caller that has gone away has no use for its answer.
+    fn answer(self: Box<Self>) {
+        let outcome = self.outcome.unwrap_or_else(|| Err(Error::Internal("a command was not run".into())));
+        self.caller.send(outcome).ok();
+    }
+
+    fn fail(self: Box<Self>, error: Error) {
+        self.caller.send(Err(error)).ok();
+    }
+}
+
+/// The callers' end.
+pub(crate) struct Writer {
+    lanes: Vec<mpsc::Sender<Queued>>,
+    patience: Duration,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Writer {
+    pub fn start(db: &Arc<Db>, config: &StoreConfig, process: &Arc<Process>, relay: &Arc<dyn Relay>) -> Self {
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let personal = Arc::new(Mutex::new(()));
+        let lanes = (0..db.lanes())
+            .map(|number| {
+                let (sender, queue) = mpsc::channel(config.queue);
+                let lane = Lane::new(number, db, config, process, relay, &personal);
+                tasks.spawn(lane.run(queue, stop.clone()));
+                sender
+            })
+            .collect();
+        tasks.close();
+        Self { lanes, patience: config.patience, stop, tasks }
+    }
+
+    /// Queues a message; waits only for room.
+    pub async fn append(&self, message: AppendMessage) -> Result<Commit<Appended>> {
+        let (caller, commit) = Commit::channel();
+        let key = message.chat.uuid();
+        self.queue(key, Work::Append(Box::new(Append::new(message, caller)))).await?;
+        Ok(commit)
+    }
+
+    /// Queues another command; waits only for room.
+    pub async fn submit<W: Write + Sync>(&self, write: W) -> Result<Commit<W::Answer>> {
+        let (caller, commit) = Commit::channel();
+        let key = write.key();
+        self.queue(key, Work::Other(Box::new(Pending { write, outcome: None, caller }))).await?;
+        Ok(commit)
+    }
+
+    /// Queues a command and waits for its commit.
+    pub async fn write<W: Write + Sync>(&self, write: W) -> Result<W::Answer> {
+        self.submit(write).await?.await
+    }
+
+    async fn queue(&self, key: Uuid, work: Work) -> Result<()> {
+        let since = Instant::now();
+        // The low bits of a UUIDv7 are random.
+        let lane = &self.lanes[(key.as_u128() % self.lanes.len() as u128) as usize];
+        match tokio::time::timeout_at(since + self.patience, lane.send(Queued { since, work })).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Error::Unavailable("the store has been shut down".into())),
+            Err(_) => Err(Error::Unavailable("the commit queue is full".into())),
+        }
+    }
+
+    /// Accepts no more commands, commits those that are queued, and returns when the last one has been answered.
+    pub async fn close(&self) {
+        self.stop.cancel();
+        self.tasks.wait().await;
+    }
+}

@@ -1,0 +1,42 @@
+//! The commands of one transaction, in their order.
+
+use super::{Place, Process, Queued, Scope, Work};
+use crate::sql::{
+    messages::append::{Append, append_messages},
+    transaction::Tx,
+};
+use curlew_domain::message::LogRow;
+use std::sync::Arc;
+
+/// Runs the commands. An error leaves the transaction to be rolled back; it says nothing about which command was at fault.
+pub(super) async fn apply(
+    tx: &mut Tx,
+    commands: &mut [Queued],
+    rows: &mut Vec<Arc<LogRow>>,
+    process: &Process,
+) -> Result<(), sqlx::Error> {
+    let mut scope = Scope { tx, rows, process };
+    let mut run: Vec<&mut Append> = Vec::with_capacity(commands.len());
+    let mut behind = Vec::new();
+    for command in commands {
+        match &mut command.work {
+            Work::Append(append) => run.push(append),
+            Work::Other(job) => {
+                if job.place() != Place::InTurn {
+                    behind.push(job);
+                    continue;
+                }
+                append_messages(&mut scope, &mut run).await?;
+                run.clear();
+                job.run(&mut scope).await?;
+            }
+        }
+    }
+    append_messages(&mut scope, &mut run).await?;
+    // Stable: what has the same place stays in the order of the queue.
+    behind.sort_by_key(|job| job.place());
+    for job in behind {
+        job.run(&mut scope).await?;
+    }
+    Ok(())
+}
