@@ -1,0 +1,555 @@
+//! One socket: reads bytes, runs the session machine, does what it asks, writes bytes.
+
+mod admission;
+
+use crate::{
+    command::{self, Publisher},
+    delivery::{Delivery, Ending},
+    packet::{In, Out, Reason, Version},
+    registry::{Registration, Registry},
+    session::{Action, Command, Failure, Outcome, Page, Session},
+    wire::{Encoded, Wire},
+};
+use admission::Admitted;
+use bytes::BytesMut;
+use curlew_domain::{
+    chat::StayEnd,
+    clock::{Clock, Entropy, Timestamp},
+    event::{Event, EventBody},
+    ids::{Seq, Stream, UserId},
+    services::Services,
+    session::{Cursors, SessionFence},
+};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::BoxFuture,
+    stream::{FuturesOrdered, FuturesUnordered},
+};
+use std::{
+    collections::VecDeque,
+    future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+
+/// Longest packet before authentication.
+const MAX_PACKET_BEFORE_AUTH: u32 = 16 * 1024;
+/// CONNECT must have come by then, and have been answered another such time later.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes waiting for the socket, above which nothing more is encoded.
+const WRITE_HIGH: usize = 32 * 1024;
+/// Room for one read.
+const READ_ROOM: usize = 1024;
+/// How long a closing connection may take to write what is due.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long commands that were read may take to be stored after that.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Rows of one page of the log.
+const PAGE: u32 = 64;
+/// Pause before a log that could not be read is tried again.
+const READ_RETRY: Duration = Duration::from_millis(500);
+/// A buffer that grew beyond this is given back when it is empty.
+const BUFFER_KEEP: usize = 4 * 1024;
+
+/// What all connections share.
+pub struct Edge {
+    /// The services.
+    pub services: Services,
+    /// Who is connected.
+    pub registry: Arc<Registry>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Ids.
+    pub entropy: Arc<dyn Entropy>,
+    /// Longest packet after authentication.
+    pub max_packet_bytes: u32,
+    /// Most publications in flight to one client.
+    pub in_flight: u16,
+}
+
+/// Runs one connection to its end.
+pub async fn serve<S: AsyncRead + AsyncWrite + Send + 'static>(socket: S, edge: Arc<Edge>) {
+    let mut pipe = Pipe::new(socket);
+    let connect = match tokio::time::timeout(CONNECT_TIMEOUT, pipe.read_connect()).await {
+        Ok(Some(connect)) => connect,
+        Ok(None) => return,
+        Err(_) => {
+            tracing::debug!("no CONNECT within 10 s");
+            return;
+        }
+    };
+    // What the store does takes its own patience; a client that is gone is noticed later.
+    match admission::admit(&edge, connect).await {
+        Ok(admitted) => Connection::new(edge, pipe, *admitted).run().await,
+        Err(refusal) => {
+            tracing::info!(reason = ?refusal.reason, detail = refusal.detail, "CONNECT refused");
+            pipe.encode(&refusal.connack());
+            pipe.finish().await;
+            pipe.linger().await;
+        }
+    }
+}
+
+/// A socket with its buffers and its wire layer.
+struct Pipe<S> {
+    reader: ReadHalf<S>,
+    writer: WriteHalf<S>,
+    input: BytesMut,
+    output: BytesMut,
+    /// Written and perhaps still in a buffer of the transport's own.
+    unflushed: bool,
+    wire: Wire,
+}
+
+impl<S: AsyncRead + AsyncWrite> Pipe<S> {
+    fn new(socket: S) -> Self {
+        let (reader, writer) = tokio::io::split(socket);
+        let wire = Wire::new(MAX_PACKET_BEFORE_AUTH);
+        Self { reader, writer, input: BytesMut::new(), output: BytesMut::new(), unflushed: false, wire }
+    }
+
+    /// The first packet; `None`: there will be none, and the client was told what can be told.
+    async fn read_connect(&mut self) -> Option<crate::packet::Connect> {
+        loop {
+            match self.wire.decode(&mut self.input) {
+                Ok(Some(In::Connect(connect))) => return Some(*connect),
+                Ok(Some(_)) => return None,
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::debug!(%error, "not a CONNECT");
+                    if let Some(reply) = error.reply() {
+                        self.encode(&reply);
+                        self.finish().await;
+                        self.linger().await;
+                    }
+                    return None;
+                }
+            }
+            self.make_room();
+            if !matches!(self.reader.read_buf(&mut self.input).await, Ok(1..)) {
+                return None;
+            }
+        }
+    }
+
+    /// So that a read takes more than a few bytes, while an idle connection keeps little.
+    fn make_room(&mut self) {
+        if self.input.capacity() - self.input.len() < READ_ROOM / 2 {
+            self.input.reserve(READ_ROOM);
+        }
+    }
+
+    fn encode(&mut self, out: &Out) -> Encoded {
+        self.wire.encode(out, &mut self.output)
+    }
+
+    /// Writes what is due, for a bounded time, and closes.
+    async fn finish(&mut self) {
+        let write = async {
+            let written = self.writer.write_all_buf(&mut self.output).await;
+            if written.is_ok() {
+                let _ = self.writer.shutdown().await;
+            }
+        };
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, write).await;
+    }
+
+    /// Reads, for a bounded time, what the client still sends: closing a socket with unread bytes would reset it, and the
+    /// client might lose the DISCONNECT it was sent.
+    async fn linger(&mut self) {
+        let read = async {
+            loop {
+                self.input.clear();
+                self.make_room();
+                if !matches!(self.reader.read_buf(&mut self.input).await, Ok(1..)) {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, read).await;
+    }
+}
+
+/// What a task of a connection came to.
+enum Done {
+    /// A command was queued; this resolves with its outcome.
+    Started(Command, BoxFuture<'static, Outcome>),
+    SubscriptionsSaved(curlew_domain::Result<Option<Cursors>>),
+    CursorsSaved(curlew_domain::Result<bool>),
+    Read(Page),
+    Stays(Vec<StayEnd>),
+}
+
+struct Connection<S> {
+    edge: Arc<Edge>,
+    pipe: Pipe<S>,
+    session: Session,
+    me: UserId,
+    publisher: Publisher,
+    fence: SessionFence,
+    version: Version,
+    registration: Registration,
+    /// When the credential ends.
+    expires_at: Option<Timestamp>,
+    /// Commands not yet queued in the store, in order; one at a time is being queued.
+    waiting: VecDeque<Command>,
+    starting: bool,
+    /// Commands queued in the store, in order.
+    started: FuturesOrdered<BoxFuture<'static, (Command, Outcome)>>,
+    tasks: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// Filters are being stored.
+    saving: bool,
+    closing: Option<Reason>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
+    fn new(edge: Arc<Edge>, mut pipe: Pipe<S>, admitted: Admitted) -> Self {
+        pipe.wire.set_max_packet_size(edge.max_packet_bytes);
+        pipe.encode(&admitted.connack);
+        let publisher = Publisher { principal: admitted.principal, session: admitted.fence.session };
+        let mut session = Session::new(admitted.start, Instant::now());
+        session.handle_stays(&admitted.stays);
+        Self {
+            edge,
+            pipe,
+            session,
+            me: admitted.principal.user,
+            publisher,
+            fence: admitted.fence,
+            version: admitted.version,
+            registration: admitted.registration,
+            expires_at: admitted.principal.expires_at,
+            waiting: VecDeque::new(),
+            starting: false,
+            started: FuturesOrdered::new(),
+            tasks: FuturesUnordered::new(),
+            saving: false,
+            closing: None,
+        }
+    }
+
+    async fn run(mut self) {
+        tracing::info!(version = ?self.version, "connected");
+        let mut received = 0u64;
+        loop {
+            self.pump();
+            if self.closing.is_some() {
+                break;
+            }
+            let deadline = self.deadline();
+            self.pipe.make_room();
+            tokio::select! {
+                changed = self.registration.end.changed() => {
+                    let ending = *self.registration.end.borrow_and_update();
+                    self.end(changed.map_or(Some(Ending::ShuttingDown), |()| ending));
+                }
+                read = self.pipe.reader.read_buf(&mut self.pipe.input), if self.session.wants_input() => {
+                    match read {
+                        Ok(1..) => received += 1,
+                        Ok(0) | Err(_) => break,
+                    }
+                }
+                written = write_some(&mut self.pipe.writer, &mut self.pipe.output, &mut self.pipe.unflushed),
+                    if !self.pipe.output.is_empty() || self.pipe.unflushed => {
+                    if written.is_err() {
+                        break;
+                    }
+                }
+                Some((command, outcome)) = self.started.next(), if !self.started.is_empty() => {
+                    self.session.command_done(&command, outcome);
+                }
+                Some(done) = self.tasks.next(), if !self.tasks.is_empty() => self.handle_done(done),
+                Some(delivery) = self.registration.inbox.recv() => self.handle_delivery(delivery),
+                () = sleep_until(deadline) => self.handle_timeout(),
+            }
+        }
+        self.finish(received).await;
+    }
+
+    /// Moves everything that can move without waiting.
+    fn pump(&mut self) {
+        let now = Instant::now();
+        // First, so that nothing is encoded any more once the end was called.
+        let ending = *self.registration.end.borrow();
+        self.end(ending);
+        loop {
+            while self.session.wants_input() {
+                match self.pipe.wire.decode(&mut self.pipe.input) {
+                    Ok(Some(packet)) => {
+                        metrics::counter!("curlew_mqtt_packets_received_total").increment(1);
+                        self.session.handle_packet(packet, now);
+                    }
+                    Ok(None) => break,
+                    Err(error) => {
+                        tracing::info!(%error, "protocol violation");
+                        self.session.close(error.reason, error.detail);
+                    }
+                }
+            }
+            while self.registration.take_lag() {
+                self.session.handle_lag();
+            }
+            while let Some(failure) = self.session.poll_failure() {
+                let event = self.failure_event(failure);
+                self.session.handle_failure_event(|| event.to_json().into());
+            }
+            self.transmit(now);
+            let mut acted = false;
+            while let Some(action) = self.session.poll_action() {
+                acted = true;
+                self.act(action);
+            }
+            self.start_next();
+            if !acted {
+                break;
+            }
+        }
+        shrink(&mut self.pipe.input);
+        shrink(&mut self.pipe.output);
+    }
+
+    fn transmit(&mut self, now: Instant) {
+        while self.pipe.output.len() < WRITE_HIGH {
+            let Some(out) = self.session.poll_transmit(now) else { return };
+            match (self.pipe.encode(&out), &out) {
+                (Encoded::TooLarge, Out::Publish(publish)) => self.session.not_transmitted(publish, now),
+                (Encoded::TooLarge, _) => {
+                    self.session.close(Reason::PacketTooLarge, "an answer is larger than you take");
+                }
+                (Encoded::Written, Out::Publish(_)) => {
+                    metrics::counter!("curlew_mqtt_messages_sent_total").increment(1);
+                }
+                (Encoded::Written | Encoded::NoForm, _) => {}
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        let services = &self.edge.services;
+        match action {
+            Action::Command(command) => {
+                metrics::counter!("curlew_mqtt_messages_received_total").increment(1);
+                self.waiting.push_back(command);
+            }
+            Action::SaveSubscriptions { filters, follow, cursors } => {
+                let (sessions, fence, me) = (Arc::clone(&services.sessions), self.fence, self.me);
+                self.saving = true;
+                let save =
+                    async move { sessions.save_subscriptions(fence, me, filters, follow, cursors).await };
+                self.tasks.push(save.map(Done::SubscriptionsSaved).boxed());
+            }
+            Action::SaveCursors(cursors) => {
+                let (sessions, fence) = (Arc::clone(&services.sessions), self.fence);
+                let save = async move { sessions.save_cursors(fence, cursors).await };
+                self.tasks.push(save.map(Done::CursorsSaved).boxed());
+            }
+            Action::Read { stream, after } => {
+                self.tasks
+                    .push(read_page(Arc::clone(&self.edge), self.me, stream, after).map(Done::Read).boxed());
+            }
+            Action::Acknowledged(chat, seq) => services.receipts.acknowledged(self.me, chat, seq),
+            Action::ListStays => {
+                self.tasks.push(list_stays(Arc::clone(&self.edge), self.me).map(Done::Stays).boxed());
+            }
+            Action::Close(reason) => self.closing = Some(reason),
+        }
+    }
+
+    /// Commands are queued in the store one after the other, so that they stay in order.
+    fn start_next(&mut self) {
+        if self.starting {
+            return;
+        }
+        let Some(command) = self.waiting.pop_front() else { return };
+        self.starting = true;
+        let (edge, publisher) = (Arc::clone(&self.edge), self.publisher);
+        let start = async move {
+            let outcome = command::start(&edge.services, publisher, &command).await;
+            Done::Started(command, outcome)
+        };
+        self.tasks.push(start.boxed());
+    }
+
+    fn handle_done(&mut self, done: Done) {
+        let now = Instant::now();
+        self.saving &= !matches!(done, Done::SubscriptionsSaved(_));
+        match done {
+            Done::Started(command, outcome) => {
+                self.starting = false;
+                self.started.push_back(outcome.map(|outcome| (command, outcome)).boxed());
+            }
+            Done::SubscriptionsSaved(Ok(Some(cursors))) => self.session.subscriptions_saved(&cursors),
+            Done::SubscriptionsSaved(Ok(None)) | Done::CursorsSaved(Ok(false)) => {
+                self.end(Some(Ending::TakenOver));
+            }
+            Done::SubscriptionsSaved(Err(error)) => {
+                tracing::warn!(%error, "subscriptions could not be stored");
+                self.session.close(Reason::ServerBusy, "the subscription could not be stored now; try again");
+            }
+            Done::CursorsSaved(Ok(true)) => self.session.cursors_saved(true, now),
+            Done::CursorsSaved(Err(error)) => {
+                tracing::warn!(%error, "cursors could not be stored");
+                self.session.cursors_saved(false, now);
+            }
+            Done::Read(page) => self.session.handle_page(page),
+            Done::Stays(stays) => {
+                self.edge.registry.learn_stays(self.me, &stays);
+                self.session.handle_stays(&stays);
+            }
+        }
+    }
+
+    fn handle_delivery(&mut self, delivery: Delivery) {
+        match delivery {
+            Delivery::Row(shared) => {
+                let row = shared.row();
+                self.session.handle_row(row.stream, row.seq, || shared.payload(self.me));
+            }
+            Delivery::Hint(stream, seq) => self.session.handle_hint(stream, seq),
+            Delivery::Joined(chat, joined_seq) => self.session.handle_joined(chat, joined_seq),
+            Delivery::Receipt(chat, event) => self.session.handle_receipt(chat, || event.payload()),
+        }
+    }
+
+    fn end(&mut self, ending: Option<Ending>) {
+        let Some(ending) = ending else { return };
+        let detail = match ending {
+            Ending::TakenOver => "a newer connection has taken over the session",
+            Ending::LoginEnded => "the login was ended",
+            Ending::ShuttingDown => "the server is shutting down",
+        };
+        self.session.close(ending.reason(), detail);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let expiry = self.expires_at.map(|end| Instant::now() + self.edge.clock.now().until(end));
+        [self.session.poll_timeout(), expiry].into_iter().flatten().min()
+    }
+
+    fn handle_timeout(&mut self) {
+        if self.expires_at.is_some_and(|end| self.edge.clock.now() >= end) {
+            self.session.close(Reason::NotAuthorized, "the access token has expired");
+        }
+        self.session.handle_timeout(Instant::now());
+    }
+
+    fn failure_event(&self, failure: Failure) -> Event {
+        let Failure { topic, packet_id, code, detail, local_id } = failure;
+        let packet_id = packet_id.map(crate::packet::PacketId::get);
+        let body = EventBody::CommandFailed { topic, local_id, packet_id, code, detail };
+        Event::live(self.edge.entropy.uuid(), self.edge.clock.now(), None, body)
+    }
+
+    /// Carries out the commands that were read, though nobody hears of it: a client may publish at QoS 0 and leave. Those of
+    /// a client that was sent away go no further than they are. Then it is known, too, which QoS 2 commands were committed
+    /// and which filters were stored, so that the session is kept as it is.
+    async fn settle(&mut self) {
+        if !matches!(self.closing, None | Some(Reason::Success)) {
+            self.waiting.clear();
+        }
+        let settled = async {
+            loop {
+                self.start_next();
+                tokio::select! {
+                    Some((command, outcome)) = self.started.next(), if !self.started.is_empty() => {
+                        self.session.command_done(&command, outcome);
+                    }
+                    Some(done) = self.tasks.next(), if self.starting || self.saving => self.handle_done(done),
+                    else => break,
+                }
+            }
+        };
+        if tokio::time::timeout(SETTLE_TIMEOUT, settled).await.is_err() {
+            tracing::warn!("the store is slow: the session ends before its last commands");
+        }
+    }
+
+    /// Writes what is due, stores the session, and gives its place free.
+    async fn finish(mut self, reads: u64) {
+        if self.closing.is_some() {
+            // What is left is bounded, now that the session is closed, and a DISCONNECT is its end.
+            while let Some(out) = self.session.poll_transmit(Instant::now()) {
+                self.pipe.encode(&out);
+            }
+            self.pipe.finish().await;
+        }
+        self.registration.writing_stopped();
+        self.settle().await;
+        let Self { edge, mut pipe, session, fence, registration, .. } = self;
+        let (cursors, expiry) = (session.cursors(), session.expiry_secs());
+        if expiry > 0 {
+            registration.park(session.park());
+        }
+        if let Err(error) = edge.services.sessions.close(fence, cursors, expiry).await {
+            tracing::warn!(%error, "the session's end could not be stored; what it acknowledged last may come again");
+        }
+        tracing::info!(reads, reason = ?self.closing, "disconnected");
+        drop(registration);
+        if !matches!(self.closing, None | Some(Reason::Success)) {
+            pipe.linger().await;
+        }
+    }
+}
+
+/// One step of writing, which may be dropped half-way: first what is due, then what the transport holds back.
+async fn write_some(
+    writer: &mut (impl AsyncWrite + Unpin),
+    output: &mut BytesMut,
+    unflushed: &mut bool,
+) -> std::io::Result<()> {
+    if output.is_empty() {
+        writer.flush().await?;
+        *unflushed = false;
+    } else {
+        if writer.write_buf(output).await? == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        *unflushed = true;
+    }
+    Ok(())
+}
+
+/// Reads a page of a log, however long the store takes to answer.
+async fn read_page(edge: Arc<Edge>, me: UserId, stream: Stream, after: Seq) -> Page {
+    loop {
+        match edge.services.messaging.read_events(me, stream, after, PAGE).await {
+            Ok(page) => {
+                let rows = page.events.iter().filter_map(|event| Some((event.seq?, event.to_json().into())));
+                return Page { stream, after, rows: rows.collect(), end: page.end, more: page.more };
+            }
+            Err(curlew_domain::Error::Refused(_)) => {
+                return Page { stream, after, rows: Vec::new(), end: after, more: false };
+            }
+            Err(error) => {
+                tracing::warn!(%error, ?stream, "a log could not be read");
+                tokio::time::sleep(READ_RETRY).await;
+            }
+        }
+    }
+}
+
+async fn list_stays(edge: Arc<Edge>, me: UserId) -> Vec<StayEnd> {
+    loop {
+        match edge.services.messaging.list_stays(me).await {
+            Ok(stays) => return stays,
+            Err(error) => {
+                tracing::warn!(%error, "stays could not be read");
+                tokio::time::sleep(READ_RETRY).await;
+            }
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => future::pending().await,
+    }
+}
+
+fn shrink(buffer: &mut BytesMut) {
+    if buffer.is_empty() && buffer.capacity() > BUFFER_KEEP {
+        *buffer = BytesMut::new();
+    }
+}

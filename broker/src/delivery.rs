@@ -1,0 +1,98 @@
+//! What the registry hands to connections.
+
+use crate::packet::Reason;
+use bytes::Bytes;
+use curlew_domain::{
+    event::{Audience, Event},
+    ids::{ChatId, Seq, Stream, UserId},
+    message::LogRow,
+};
+use std::sync::{Arc, OnceLock};
+
+/// A committed row of a chat's log, encoded once for all who get it; what only the sender may see is a second encoding.
+#[derive(Debug)]
+pub struct SharedRow {
+    row: Arc<LogRow>,
+    others: OnceLock<Bytes>,
+    sender: OnceLock<Bytes>,
+}
+
+impl SharedRow {
+    /// Not encoded yet.
+    pub fn new(row: Arc<LogRow>) -> Self {
+        Self { row, others: OnceLock::new(), sender: OnceLock::new() }
+    }
+
+    /// The row.
+    pub fn row(&self) -> &LogRow {
+        &self.row
+    }
+
+    /// The payload as `reader` gets it.
+    pub fn payload(&self, reader: UserId) -> Bytes {
+        let (cell, audience) = if reader == self.row.sender {
+            (&self.sender, Audience::Sender)
+        } else {
+            (&self.others, Audience::Others)
+        };
+        let encode = || {
+            Event::of_chat_row(&self.row, audience).map(|event| event.to_json().into()).unwrap_or_default()
+        };
+        cell.get_or_init(encode).clone()
+    }
+}
+
+/// A live or state event, encoded once.
+#[derive(Debug)]
+pub struct SharedEvent {
+    /// The event.
+    pub event: Arc<Event>,
+    payload: OnceLock<Bytes>,
+}
+
+impl SharedEvent {
+    /// Not encoded yet.
+    pub fn new(event: Arc<Event>) -> Self {
+        Self { event, payload: OnceLock::new() }
+    }
+
+    /// The payload.
+    pub fn payload(&self) -> Bytes {
+        self.payload.get_or_init(|| self.event.to_json().into()).clone()
+    }
+}
+
+/// What a connection is told.
+#[derive(Clone, Debug)]
+pub enum Delivery {
+    /// A row of a chat's log.
+    Row(Arc<SharedRow>),
+    /// Rows of another log were committed up to here.
+    Hint(Stream, Seq),
+    /// The user entered a chat.
+    Joined(ChatId, Seq),
+    /// A state event of the chat's receipts.
+    Receipt(ChatId, Arc<SharedEvent>),
+}
+
+/// Why a connection must end, told by somebody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// A newer connection of the same session.
+    TakenOver,
+    /// Its login was ended.
+    LoginEnded,
+    /// The server stops.
+    ShuttingDown,
+}
+
+impl Ending {
+    /// The reason of the DISCONNECT.
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::TakenOver => Reason::SessionTakenOver,
+            Self::LoginEnded => Reason::NotAuthorized,
+            Self::ShuttingDown => Reason::ServerShuttingDown,
+        }
+    }
+}

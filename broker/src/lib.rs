@@ -1,0 +1,19 @@
+//! The MQTT edge.
+//!
+//! Bytes become packets in [`wire`]; [`session`] is the protocol as a pure state machine; [`connection`] runs one for one
+//! socket; [`registry`] knows who is connected here and brings them what was committed. [`topic`] is the grammar of
+//! topics, [`command`] what a published command asks of the services.
+
+pub mod command;
+pub mod connection;
+pub mod delivery;
+pub mod listener;
+pub mod packet;
+pub mod places;
+pub mod reason;
+pub mod registry;
+pub mod session;
+pub mod topic;
+pub mod wire;
+
+pub use registry::Registry;

@@ -1,0 +1,393 @@
+//! Who is connected here, who is in which chat, and bringing them what was committed.
+//!
+//! The registry holds no rows: a connection whose inbox is full misses them, learns that it lags, and reads the log. Who
+//! gets a chat's rows follows from the rows themselves: a `new-chat` row of a personal log lets its owner in, and the
+//! `members-changed` row that ends a stay is the last one its member gets. Facts about one stay are ordered by the chat's
+//! `seq`, so it does not matter whether they come from a commit or from reading the store.
+
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    delivery::{Delivery, Ending, SharedEvent, SharedRow},
+    session::Parked,
+};
+use async_trait::async_trait;
+use curlew_domain::{
+    chat::StayEnd,
+    event::Event,
+    ids::{ChatId, DeviceId, LoginId, Seq, SessionId, Stream, UserId},
+    message::{Entry, LogRow},
+    ports::relay::Relay,
+    session::SessionFence,
+};
+use futures_util::future::join_all;
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Deliveries that wait for one connection; more make it lag.
+const INBOX: usize = 256;
+/// Sessions without a connection whose in-flight state is kept; the oldest goes.
+const MAX_PARKED: usize = 10_000;
+/// How long an ending connection is waited for. It writes at most one DISCONNECT, itself bounded.
+const END_WAIT: Duration = Duration::from_secs(2);
+
+/// What names a session before its row is read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SessionKey {
+    /// Device.
+    pub device: DeviceId,
+    /// Client identifier.
+    pub client_id: String,
+    /// Mount, empty for none.
+    pub mount: String,
+}
+
+/// The registry's end of a connection.
+#[derive(Debug)]
+struct Handle {
+    number: u64,
+    user: UserId,
+    login: LoginId,
+    fence: SessionFence,
+    key: SessionKey,
+    inbox: mpsc::Sender<Delivery>,
+    lagging: AtomicBool,
+    end: watch::Sender<Option<Ending>>,
+    silent: CancellationToken,
+    ended: CancellationToken,
+}
+
+/// The connection's end. Dropping it, after the session was stored, ends the registration.
+#[derive(Debug)]
+pub struct Registration {
+    registry: Arc<Registry>,
+    handle: Arc<Handle>,
+    /// Deliveries.
+    pub inbox: mpsc::Receiver<Delivery>,
+    /// Turns `Some` when the connection must end.
+    pub end: watch::Receiver<Option<Ending>>,
+}
+
+impl Registration {
+    /// Nothing more will be written to the socket.
+    pub fn writing_stopped(&self) {
+        self.handle.silent.cancel();
+    }
+
+    /// Whether deliveries were lost since the last call.
+    pub fn take_lag(&self) -> bool {
+        self.handle.lagging.swap(false, Ordering::AcqRel)
+    }
+
+    /// Keeps the in-flight state of the session for its return; not that of a connection which another one has replaced.
+    pub fn park(&self, parked: Parked) {
+        if parked.unacknowledged.is_empty() && parked.received.is_empty() {
+            return;
+        }
+        let session = self.handle.fence.session;
+        let mut state = self.registry.lock();
+        if !state.holds(&self.handle) {
+            return;
+        }
+        if state.parked.insert(session, parked).is_none() {
+            state.parked_order.push_back(session);
+        }
+        if state.parked_order.len() > MAX_PARKED
+            && let Some(oldest) = state.parked_order.pop_front()
+        {
+            state.parked.remove(&oldest);
+        }
+    }
+
+    /// Takes it back.
+    pub fn unpark(&self) -> Parked {
+        let session = self.handle.fence.session;
+        let mut state = self.registry.lock();
+        if !state.holds(&self.handle) {
+            return Parked::default();
+        }
+        let parked = state.parked.remove(&session);
+        if parked.is_some() {
+            state.parked_order.retain(|id| *id != session);
+        }
+        parked.unwrap_or_default()
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.registry.remove(&self.handle);
+        self.handle.silent.cancel();
+        self.handle.ended.cancel();
+    }
+}
+
+/// The newest fact about a user in a chat.
+#[derive(Clone, Copy, Debug)]
+struct Stay {
+    /// `joined_seq` or `left_seq`: where in the chat's log it stands.
+    seq: Seq,
+    active: bool,
+}
+
+#[derive(Debug, Default)]
+struct Online {
+    handles: Vec<Arc<Handle>>,
+    stays: HashMap<ChatId, Stay>,
+    /// Whether the stays were read from the store.
+    loaded: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    users: HashMap<UserId, Online>,
+    /// Members of a chat who are online here, and where they joined: earlier rows are not theirs, though they may still be
+    /// on their way from a commit when the stay is already known from the store.
+    chats: HashMap<ChatId, HashMap<UserId, Seq>>,
+    keys: HashMap<SessionKey, Arc<Handle>>,
+    parked: HashMap<SessionId, Parked>,
+    parked_order: VecDeque<SessionId>,
+}
+
+/// Who is connected here.
+#[derive(Debug, Default)]
+pub struct Registry {
+    state: Mutex<State>,
+    numbers: AtomicU64,
+    stopping: AtomicBool,
+}
+
+impl Registry {
+    /// Nobody is connected.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Ends the connection that holds this session now, and waits until it has stored its state.
+    pub async fn claim(&self, key: &SessionKey) {
+        let handle = self.lock().keys.get(key).cloned();
+        if let Some(handle) = handle {
+            handle.end.send_replace(Some(Ending::TakenOver));
+            wait(&handle.ended).await;
+        }
+    }
+
+    /// Enters a connection; from now on it is told what happens. Of two of the same session that raced, the one with the
+    /// later generation stays.
+    pub fn register(
+        self: &Arc<Self>,
+        user: UserId,
+        login: LoginId,
+        fence: SessionFence,
+        key: SessionKey,
+    ) -> Registration {
+        let (inbox, receiver) = mpsc::channel(INBOX);
+        let (end, end_receiver) = watch::channel(None);
+        let handle = Arc::new(Handle {
+            number: self.numbers.fetch_add(1, Ordering::Relaxed),
+            user,
+            login,
+            fence,
+            key,
+            inbox,
+            lagging: AtomicBool::new(false),
+            end,
+            silent: CancellationToken::new(),
+            ended: CancellationToken::new(),
+        });
+        let registration = Registration {
+            registry: Arc::clone(self),
+            handle: Arc::clone(&handle),
+            inbox: receiver,
+            end: end_receiver,
+        };
+        let mut state = self.lock();
+        let other = state.keys.get(&handle.key).map(|other| &other.fence);
+        if other.is_some_and(|other| other.session == fence.session && other.generation > fence.generation) {
+            handle.end.send_replace(Some(Ending::TakenOver));
+        } else if let Some(earlier) = state.keys.insert(handle.key.clone(), Arc::clone(&handle)) {
+            earlier.end.send_replace(Some(Ending::TakenOver));
+        }
+        if self.stopping.load(Ordering::Acquire) {
+            handle.end.send_replace(Some(Ending::ShuttingDown));
+        }
+        state.users.entry(user).or_default().handles.push(handle);
+        metrics::gauge!("curlew_mqtt_connections").increment(1.0);
+        registration
+    }
+
+    /// Whether the user's stays must be read from the store before anything can be missed no more.
+    pub fn needs_stays(&self, user: UserId) -> bool {
+        self.lock().users.get(&user).is_none_or(|online| !online.loaded)
+    }
+
+    /// Enters stays read from the store. Facts already known from a later row stay. The store may be ahead of what comes
+    /// from the commits: the user's connections are told to read up to the end of a stay which they saw going on.
+    pub fn learn_stays(&self, user: UserId, stays: &[StayEnd]) {
+        let mut state = self.lock();
+        for stay in stays {
+            let fact = match stay.left {
+                Some(left) => Stay { seq: left, active: false },
+                None => Stay { seq: stay.last_joined, active: true },
+            };
+            let known = state.users.get(&user).and_then(|online| online.stays.get(&stay.chat)).copied();
+            if state.learn(user, stay.chat, fact) && !fact.active && known.is_some_and(|known| known.active) {
+                state.tell(user, &Delivery::Hint(Stream::Chat(stay.chat), fact.seq));
+            }
+        }
+        if let Some(online) = state.users.get_mut(&user) {
+            online.loaded = true;
+        }
+    }
+
+    /// Ends every connection, and those that come yet.
+    pub fn shut_down(&self) {
+        self.stopping.store(true, Ordering::Release);
+        for online in self.lock().users.values() {
+            for handle in &online.handles {
+                handle.end.send_replace(Some(Ending::ShuttingDown));
+            }
+        }
+    }
+
+    fn remove(&self, handle: &Handle) {
+        let user = handle.user;
+        let mut state = self.lock();
+        let Some(online) = state.users.get_mut(&user) else { return };
+        let Some(place) = online.handles.iter().position(|other| other.number == handle.number) else {
+            return;
+        };
+        online.handles.swap_remove(place);
+        metrics::gauge!("curlew_mqtt_connections").decrement(1.0);
+        if state.holds(handle) {
+            state.keys.remove(&handle.key);
+        }
+        if state.users.get(&user).is_some_and(|online| online.handles.is_empty()) {
+            let stays = state.users.remove(&user).map(|online| online.stays).unwrap_or_default();
+            for chat in stays.into_keys() {
+                state.leave(user, chat);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whether the connection is the one that has its session now.
+    fn holds(&self, handle: &Handle) -> bool {
+        self.keys.get(&handle.key).is_some_and(|holder| holder.number == handle.number)
+    }
+
+    /// Applies a fact about a stay, unless a later one is known: `false`.
+    fn learn(&mut self, user: UserId, chat: ChatId, fact: Stay) -> bool {
+        let Some(online) = self.users.get_mut(&user) else { return false };
+        if online.stays.get(&chat).is_some_and(|known| known.seq > fact.seq) {
+            return false;
+        }
+        online.stays.insert(chat, fact);
+        if fact.active {
+            self.chats.entry(chat).or_default().insert(user, fact.seq);
+        } else {
+            self.leave(user, chat);
+        }
+        true
+    }
+
+    fn leave(&mut self, user: UserId, chat: ChatId) {
+        if let Some(members) = self.chats.get_mut(&chat) {
+            members.remove(&user);
+            if members.is_empty() {
+                self.chats.remove(&chat);
+            }
+        }
+    }
+
+    fn apply(&mut self, row: &Arc<LogRow>) {
+        match row.stream {
+            Stream::Personal(user) => {
+                if let Entry::NewChat { chat, joined_seq } = row.entry {
+                    self.learn(user, chat, Stay { seq: joined_seq, active: true });
+                    self.tell(user, &Delivery::Joined(chat, joined_seq));
+                }
+                self.tell(user, &Delivery::Hint(row.stream, row.seq));
+            }
+            Stream::Chat(chat) => {
+                if let Some(members) = self.chats.get(&chat) {
+                    let delivery = Delivery::Row(Arc::new(SharedRow::new(Arc::clone(row))));
+                    let present = members.iter().filter(|(_, joined_seq)| **joined_seq <= row.seq);
+                    present.for_each(|(user, _)| self.tell(*user, &delivery));
+                }
+                if let Entry::MembersChanged(change) = &row.entry {
+                    for user in &change.removed {
+                        self.learn(*user, chat, Stay { seq: row.seq, active: false });
+                    }
+                }
+            }
+        }
+    }
+
+    fn tell(&self, user: UserId, delivery: &Delivery) {
+        for handle in self.users.get(&user).into_iter().flat_map(|online| &online.handles) {
+            handle.tell(delivery.clone());
+        }
+    }
+}
+
+impl Handle {
+    fn tell(&self, delivery: Delivery) {
+        if self.inbox.try_send(delivery).is_err() {
+            self.lagging.store(true, Ordering::Release);
+        }
+    }
+}
+
+async fn wait(token: &CancellationToken) {
+    if tokio::time::timeout(END_WAIT, token.cancelled()).await.is_err() {
+        tracing::warn!("a connection that must end is slow to store its session");
+    }
+}
+
+#[async_trait]
+impl Relay for Registry {
+    fn committed(&self, rows: Vec<Arc<LogRow>>) {
+        let mut state = self.lock();
+        for row in &rows {
+            state.apply(row);
+        }
+    }
+
+    fn notify(&self, to: UserId, event: Arc<Event>, except: Option<SessionId>) {
+        let Some(chat) = event.chat_id else { return };
+        let state = self.lock();
+        let Some(online) = state.users.get(&to) else { return };
+        let shared = Arc::new(SharedEvent::new(event));
+        for handle in online.handles.iter().filter(|handle| Some(handle.fence.session) != except) {
+            // Shed when the inbox is full.
+            let _ = handle.inbox.try_send(Delivery::Receipt(chat, Arc::clone(&shared)));
+        }
+    }
+
+    async fn end_logins(&self, logins: &[LoginId]) {
+        let concerned: Vec<_> = {
+            let state = self.lock();
+            let handles = state.users.values().flat_map(|online| &online.handles);
+            handles.filter(|handle| logins.contains(&handle.login)).cloned().collect()
+        };
+        for handle in &concerned {
+            handle.end.send_replace(Some(Ending::LoginEnded));
+        }
+        join_all(concerned.iter().map(|handle| wait(&handle.silent))).await;
+    }
+}

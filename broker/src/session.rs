@@ -1,0 +1,262 @@
+//! One MQTT session with a connection, as a pure state machine: no I/O, no clock. What happens is told by `handle_*` and
+//! a few calls named after it, time passed in; what is to be done is asked by `poll_*`. So its tests need no socket and no
+//! sleep.
+//!
+//! Two things flow through it. **Commands** come in as PUBLISH, go out as [`Action::Command`], and are acknowledged only
+//! by [`Session::command_done`], in the order they came `[MQTT-4.6.0-2]`. **Rows** of the user's logs come in from commits
+//! ([`Session::handle_row`]) or from reading the log ([`Session::handle_page`]) and go out as PUBLISH, per stream in `seq`
+//! order, inside the in-flight window; whatever does not fit waits in the log, not in memory.
+
+mod commands;
+mod cursors;
+mod filters;
+mod interface;
+mod rows;
+mod streams;
+mod subscriptions;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+pub use interface::{Action, Command, Failure, Outcome, Page, Parked, Start};
+pub use window::Unacknowledged;
+
+use crate::packet::{AckProperties, In, Out, PacketId, Reason, Version};
+use commands::Received;
+use curlew_domain::{
+    ids::{Stream, StreamId, UserId},
+    services::sessions::MAX_EXPIRY,
+};
+use filters::Saving;
+use rows::{Listing, Ready};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+use streams::Streams;
+use subscriptions::Subscriptions;
+use window::Window;
+
+/// Commands of one connection that wait for their commit; then the connection reads no further. Announced as Receive
+/// Maximum.
+pub const MAX_COMMANDS: u16 = 64;
+/// Packets waiting to be encoded; then the connection reads no further, and live events are shed.
+const MAX_OUT: usize = 128;
+/// A full window without an acknowledgement for so long ends the connection.
+const STALL: Duration = Duration::from_mins(1);
+
+/// Longest Session Expiry Interval.
+pub const MAX_EXPIRY_SECS: u32 = MAX_EXPIRY.as_secs() as u32;
+
+/// One MQTT session with a connection.
+pub struct Session {
+    me: UserId,
+    version: Version,
+    keep_alive: Option<Duration>,
+    last_packet: Instant,
+    subscriptions: Subscriptions,
+    streams: Streams,
+    window: Window,
+    ready: VecDeque<Ready>,
+    ready_bytes: usize,
+    out: VecDeque<Out>,
+    actions: VecDeque<Action>,
+    commands: u16,
+    received: HashMap<PacketId, Received>,
+    saving: Option<Saving>,
+    listing: Listing,
+    reading: bool,
+    unflushed: u32,
+    flush_due: Option<Instant>,
+    flushing: bool,
+    failures: VecDeque<Failure>,
+    expiry_secs: u32,
+    closed: bool,
+}
+
+/// A protocol violation or another reason to end the connection.
+type Violation = (Reason, &'static str);
+
+impl Session {
+    /// A session at its CONNECT, of which the CONNACK is sent by the caller. Report the stays next.
+    pub fn new(start: Start, now: Instant) -> Self {
+        let mut streams = Streams::default();
+        for (id, cursor) in start.cursors {
+            streams.follow(stream_of(start.me, id), cursor);
+        }
+        // What was in flight goes first, in its order, before anything else is caught up `[MQTT-4.6.0-1]`.
+        for (id, seq) in start.parked.unacknowledged.rows() {
+            streams.hint(id, seq);
+        }
+        let mut window = Window::new(start.window, &start.parked.unacknowledged);
+        window.keep_promises(|(id, seq)| streams.awaits(id, seq));
+        Self {
+            me: start.me,
+            version: start.version,
+            keep_alive: (start.keep_alive > 0)
+                .then(|| Duration::from_secs(start.keep_alive.into()).mul_f32(1.5)),
+            last_packet: now,
+            subscriptions: Subscriptions::load(&start.filters, start.me),
+            streams,
+            window,
+            ready: VecDeque::new(),
+            ready_bytes: 0,
+            out: VecDeque::new(),
+            actions: VecDeque::new(),
+            commands: 0,
+            received: start.parked.received.into_iter().map(|id| (id, Received::Recorded)).collect(),
+            saving: None,
+            listing: Listing::Idle,
+            reading: false,
+            unflushed: 0,
+            flush_due: None,
+            flushing: false,
+            failures: VecDeque::new(),
+            expiry_secs: start.expiry_secs,
+            closed: false,
+        }
+    }
+
+    /// Whether the connection should read from its socket. When not, the client waits: nothing is refused.
+    pub fn wants_input(&self) -> bool {
+        !self.closed && self.saving.is_none() && self.commands < MAX_COMMANDS && self.out.len() < MAX_OUT
+    }
+
+    /// A packet arrived.
+    pub fn handle_packet(&mut self, packet: In, now: Instant) {
+        if self.closed {
+            return;
+        }
+        self.last_packet = now;
+        let outcome = match packet {
+            In::Publish(publish) => self.handle_publish(*publish),
+            In::PubAck(id, _) => {
+                self.handle_puback(id, now);
+                Ok(())
+            }
+            In::PubRel(id, _) => {
+                let reason = match self.received.get(&id) {
+                    Some(Received::Recorded) => Reason::Success,
+                    Some(Received::Pending) | None => Reason::PacketIdentifierNotFound,
+                };
+                if reason == Reason::Success {
+                    self.received.remove(&id);
+                }
+                self.out.push_back(Out::PubComp(id, reason));
+                Ok(())
+            }
+            In::Subscribe { packet_id, filters, subscription_id } => {
+                self.handle_subscribe(packet_id, &filters, subscription_id)
+            }
+            In::Unsubscribe { packet_id, filters } => {
+                self.handle_unsubscribe(packet_id, &filters);
+                Ok(())
+            }
+            In::PingReq => {
+                self.out.push_back(Out::PingResp);
+                Ok(())
+            }
+            // Nothing is ever sent at QoS 2.
+            In::PubRec(..) | In::PubComp(..) => Err((Reason::ProtocolError, "nothing was sent at QoS 2")),
+            In::Connect(_) => Err((Reason::ProtocolError, "a second CONNECT [MQTT-3.1.0-2]")),
+            In::Auth { .. } => Err((Reason::BadAuthenticationMethod, "re-authentication is not supported")),
+            In::Disconnect { session_expiry, .. } => self.handle_disconnect(session_expiry),
+        };
+        if let Err((reason, detail)) = outcome {
+            self.close(reason, detail);
+        }
+    }
+
+    fn handle_disconnect(&mut self, session_expiry: Option<u32>) -> Result<(), Violation> {
+        match session_expiry {
+            Some(wish) if wish > 0 && self.expiry_secs == 0 => {
+                return Err((
+                    Reason::ProtocolError,
+                    "a session that was to end with its connection cannot be kept",
+                ));
+            }
+            Some(wish) => self.expiry_secs = wish.min(MAX_EXPIRY_SECS),
+            None => {}
+        }
+        self.closed = true;
+        self.actions.push_back(Action::Close(Reason::Success));
+        Ok(())
+    }
+
+    /// Session Expiry Interval, seconds, as it is now.
+    pub fn expiry_secs(&self) -> u32 {
+        self.expiry_secs
+    }
+
+    /// Ends the connection: DISCONNECT with the reason (5), then [`Action::Close`].
+    pub fn close(&mut self, reason: Reason, detail: &str) {
+        if self.closed {
+            return;
+        }
+        self.closed = true;
+        let properties = AckProperties { reason_string: Some(detail.to_owned()), ..AckProperties::default() };
+        self.out.push_back(Out::Disconnect(reason, properties));
+        self.actions.push_back(Action::Close(reason));
+    }
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        if let Some(action) = self.actions.pop_front() {
+            return Some(action);
+        }
+        if self.closed || self.saving.is_some() {
+            return None;
+        }
+        if self.listing == Listing::Wanted {
+            self.listing = Listing::Asked;
+            return Some(Action::ListStays);
+        }
+        if !self.reading && self.ready.is_empty() {
+            let (stream, after) = self.streams.next_behind()?;
+            self.reading = true;
+            return Some(Action::Read { stream, after });
+        }
+        None
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called, if nothing happens before.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let keep_alive = self.keep_alive.filter(|_| !self.closed).map(|after| self.last_packet + after);
+        let stall = self.window.full_since().map(|since| since + STALL);
+        let flush = self.flush_due.filter(|_| !self.flushing && self.saving.is_none());
+        [keep_alive, stall, flush].into_iter().flatten().min()
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.saving.is_some() || self.commands >= MAX_COMMANDS {
+            // Nothing is read, so that silence is not the client's.
+            self.last_packet = now;
+        } else if self.keep_alive.is_some_and(|after| now >= self.last_packet + after) {
+            self.close(
+                Reason::KeepAliveTimeout,
+                "nothing was received for 1.5 times the keep-alive [MQTT-3.1.2-22]",
+            );
+        }
+        if self.window.full_since().is_some_and(|since| now >= since + STALL) {
+            self.close(Reason::UnspecifiedError, "a full in-flight window was not acknowledged for 60 s");
+        }
+        if self.flush_due.is_some_and(|due| now >= due) {
+            self.flush();
+        }
+    }
+
+    /// What the process keeps for the session's return.
+    pub fn park(self) -> Parked {
+        let recorded = |(id, state)| (state == Received::Recorded).then_some(id);
+        Parked {
+            unacknowledged: self.window.into_unacknowledged(),
+            received: self.received.into_iter().filter_map(recorded).collect(),
+        }
+    }
+}
+
+fn stream_of(me: UserId, id: StreamId) -> Stream {
+    if id == StreamId::from(me) { Stream::Personal(me) } else { Stream::Chat(id.uuid().into()) }
+}

@@ -1,0 +1,190 @@
+//! Rows: taken from commits or the log, sent inside the window. Live events, which nothing waits for.
+
+use super::{MAX_OUT, Page, Session, streams::Live, subscriptions::Grant};
+use crate::{
+    packet::{Out, Publish, PublishProperties, Qos},
+    topic,
+};
+use bytes::Bytes;
+use curlew_domain::{
+    chat::StayEnd,
+    ids::{ChatId, Seq, Stream},
+};
+use std::time::Instant;
+
+/// Rows taken and not yet sent: more wait in the log.
+pub(super) const MAX_READY: usize = 64;
+/// Bytes of them.
+const MAX_READY_BYTES: usize = 256 * 1024;
+
+/// A row taken, to be sent when the window allows.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) stream: Stream,
+    pub(super) seq: Seq,
+    pub(super) payload: Bytes,
+}
+
+/// Asking for the stays, after rows may have been lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listing {
+    /// Nothing was lost.
+    Idle,
+    /// To be asked for.
+    Wanted,
+    /// Asked for.
+    Asked,
+    /// Asked for, and more was lost since: what comes may be too old.
+    AskedTooEarly,
+}
+
+impl Session {
+    /// The ends of all stays: at the beginning, and after rows may have been lost. Streams that are selected and unknown
+    /// began after their SUBSCRIBE.
+    pub fn handle_stays(&mut self, stays: &[StayEnd]) {
+        self.listing = match self.listing {
+            Listing::Idle | Listing::Asked => Listing::Idle,
+            Listing::Wanted | Listing::AskedTooEarly => Listing::Wanted,
+        };
+        if self.saving.is_some() {
+            // The map is about to change; ask again then.
+            return self.handle_lag();
+        }
+        let follow = self.subscriptions.follow();
+        for stay in stays.iter().filter(|stay| follow.covers(stay.chat)) {
+            let stream = Stream::Chat(stay.chat);
+            // Rows of a stream that was unknown were let go, also such as are newer than this list: one read settles it.
+            let end = if self.streams.follows(stream.id()) { stay.end } else { Seq::MAX };
+            self.streams.follow(stream, stay.first_joined.saturating_sub(1));
+            self.streams.hint(stream.id(), end);
+        }
+        // Its end is not known: one read settles it.
+        self.streams.hint(self.me.into(), Seq::MAX);
+    }
+
+    /// The user entered a chat.
+    pub fn handle_joined(&mut self, chat: ChatId, joined_seq: Seq) {
+        if let Some(saving) = &mut self.saving {
+            saving.joined.entry(chat).or_insert(joined_seq);
+        } else if !self.streams.follows(chat.into()) && self.subscriptions.follow().covers(chat) {
+            if self.listing == Listing::Idle {
+                self.streams.follow(Stream::Chat(chat), joined_seq.saturating_sub(1));
+            } else {
+                // An earlier stay may be among what was lost. A list of stays that is newer than this one tells.
+                self.handle_lag();
+            }
+        }
+    }
+
+    /// Rows of the personal log were committed up to `seq`; they are read, not passed on, since they are rendered for
+    /// their reader.
+    pub fn handle_hint(&mut self, stream: Stream, seq: Seq) {
+        if let Some(saving) = &mut self.saving {
+            saving.hint(stream.id(), seq);
+        }
+        self.streams.hint(stream.id(), seq);
+    }
+
+    /// A row of a chat's log was committed. `payload` is asked for only if it is taken.
+    pub fn handle_row(&mut self, stream: Stream, seq: Seq, payload: impl FnOnce() -> Bytes) {
+        if let Some(saving) = &mut self.saving {
+            saving.hint(stream.id(), seq);
+        }
+        let room = self.ready.len() < MAX_READY && self.ready_bytes < MAX_READY_BYTES && !self.closed;
+        if self.streams.live(stream.id(), seq, room) == Live::Take {
+            self.push_ready(stream, seq, payload());
+        }
+    }
+
+    /// Rows may have been lost on the way from the commits.
+    pub fn handle_lag(&mut self) {
+        self.listing = match self.listing {
+            Listing::Idle | Listing::Wanted => Listing::Wanted,
+            Listing::Asked | Listing::AskedTooEarly => Listing::AskedTooEarly,
+        };
+    }
+
+    /// The page of a log that [`Action::Read`](super::Action::Read) asked for.
+    pub fn handle_page(&mut self, page: Page) {
+        self.reading = false;
+        if self.streams.read(page.stream.id(), page.after, page.end, page.more) {
+            for (seq, payload) in page.rows {
+                self.push_ready(page.stream, seq, payload);
+            }
+        }
+    }
+
+    fn push_ready(&mut self, stream: Stream, seq: Seq, payload: Bytes) {
+        self.ready_bytes += payload.len();
+        self.ready.push_back(Ready { stream, seq, payload });
+    }
+
+    /// A receipt event: sent at QoS 0 to those who subscribed, shed when packets are waiting already.
+    pub fn handle_receipt(&mut self, chat: ChatId, payload: impl FnOnce() -> Bytes) {
+        if let Some(grant) = self.subscriptions.grant_receipts(chat) {
+            self.send_live(topic::receipts_topic(chat), grant, payload);
+        }
+    }
+
+    /// A `command-failed` event of this very session.
+    pub fn handle_failure_event(&mut self, payload: impl FnOnce() -> Bytes) {
+        if let Some(grant) = self.subscriptions.grant_errors() {
+            self.send_live(topic::errors_topic(self.me), grant, payload);
+        }
+    }
+
+    fn send_live(&mut self, topic: String, grant: Grant, payload: impl FnOnce() -> Bytes) {
+        if self.out.len() < MAX_OUT && !self.closed {
+            let properties =
+                PublishProperties { subscription_ids: grant.ids, ..PublishProperties::default() };
+            let (qos, payload) = (Qos::AtMostOnce, payload());
+            let publish =
+                Publish { topic, payload, qos, dup: false, retain: false, packet_id: None, properties };
+            self.out.push_back(Out::Publish(Box::new(publish)));
+        }
+    }
+
+    /// The next packet to write. Ask only while the socket takes more: a row leaves here once.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Out> {
+        if let Some(out) = self.out.pop_front() {
+            return Some(out);
+        }
+        if self.closed {
+            return None;
+        }
+        while let Some(row) = self.ready.front() {
+            let (stream, id) = (row.stream, row.stream.id());
+            let grant = self.subscriptions.grant_stream(stream);
+            if grant.as_ref().is_some_and(|grant| grant.qos > Qos::AtMostOnce) && !self.window.has_room() {
+                return None;
+            }
+            let Ready { seq, payload, .. } = self.ready.pop_front()?;
+            self.ready_bytes -= payload.len();
+            let Some(Grant { qos, ids }) = grant else { continue };
+            let (packet_id, dup) = if qos == Qos::AtMostOnce {
+                let cursor = self.streams.sent(id, seq, true);
+                self.cursor_moved(id, cursor, false, now);
+                (None, false)
+            } else {
+                self.streams.sent(id, seq, false);
+                let (packet_id, dup) = self.window.take((id, seq), now);
+                (Some(packet_id), dup)
+            };
+            let topic = match stream {
+                Stream::Chat(chat) => topic::messages_topic(chat),
+                Stream::Personal(user) => topic::events_topic(user),
+            };
+            let properties = PublishProperties { subscription_ids: ids, ..PublishProperties::default() };
+            let publish = Publish { topic, payload, qos, dup, retain: false, packet_id, properties };
+            return Some(Out::Publish(Box::new(publish)));
+        }
+        None
+    }
+
+    /// A PUBLISH was larger than the client takes: it counts as delivered `[MQTT-3.1.2-25]`.
+    pub fn not_transmitted(&mut self, publish: &Publish, now: Instant) {
+        if let Some(id) = publish.packet_id {
+            self.handle_puback(id, now);
+        }
+    }
+}

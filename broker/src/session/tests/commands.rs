@@ -1,0 +1,204 @@
+//! PUBLISH, and what acknowledges it.
+
+use super::*;
+
+fn acknowledgements(machine: &mut Machine) -> Vec<(u16, Reason)> {
+    let acknowledgement = |out| match out {
+        Out::PubAck(id, reason, _) | Out::PubRec(id, reason, _) | Out::PubComp(id, reason) => {
+            Some((id.get(), reason))
+        }
+        _ => None,
+    };
+    machine.written().into_iter().filter_map(acknowledgement).collect()
+}
+
+#[test]
+fn a_command_is_acknowledged_when_it_is_done_and_not_before() {
+    let mut machine = Machine::new(start());
+    machine.publish(Qos::AtLeastOnce, 7);
+    let commands = machine.commands();
+    machine.pass(Duration::from_hours(1));
+    assert_eq!(acknowledgements(&mut machine), []);
+    machine.session.command_done(&commands[0], done());
+    assert_eq!(acknowledgements(&mut machine), [(7, Reason::Success)]);
+}
+
+#[test]
+fn commands_are_handed_out_and_acknowledged_in_the_order_they_came() {
+    let mut machine = Machine::new(start());
+    machine.publish(Qos::ExactlyOnce, 3);
+    machine.publish(Qos::AtLeastOnce, 1);
+    machine.publish(Qos::AtMostOnce, 0);
+    machine.publish(Qos::AtLeastOnce, 2);
+    let commands = machine.commands();
+    let handed_out: Vec<_> = commands.iter().map(|command| command.packet_id.map(PacketId::get)).collect();
+    assert_eq!(handed_out, [Some(3), Some(1), None, Some(2)]);
+    for command in &commands {
+        machine.session.command_done(command, done());
+    }
+    let success = |id| (id, Reason::Success);
+    assert_eq!(acknowledgements(&mut machine), [3, 1, 2].map(success));
+}
+
+#[test]
+fn the_acknowledgement_tells_what_was_stored() {
+    let mut machine = Machine::new(start());
+    machine.publish(Qos::AtLeastOnce, 1);
+    let command = machine.commands().remove(0);
+    let properties = vec![("seq".to_owned(), "5".to_owned())];
+    machine.session.command_done(&command, Outcome::Done { properties: properties.clone() });
+    let written = machine.written();
+    let [Out::PubAck(_, Reason::Success, told)] = &written[..] else { panic!("{written:?}") };
+    assert_eq!(told.user_properties, properties);
+}
+
+#[test]
+fn a_refusal_is_told_by_the_acknowledgement_in_5_and_by_an_event_in_3_1_1() {
+    for version in [Version::V5, Version::V3] {
+        let mut machine = Machine::new(Start { version, ..start() });
+        machine.publish(Qos::AtLeastOnce, 1);
+        let command = machine.commands().remove(0);
+        machine.session.command_done(&command, refused());
+        let written = machine.written();
+        let [Out::PubAck(_, Reason::NotAuthorized, told)] = &written[..] else { panic!("{written:?}") };
+        assert_eq!(told.reason_string.as_deref(), Some("not-member: gone"));
+        let failure = machine.session.poll_failure();
+        assert_eq!(
+            failure.and_then(|failure| failure.packet_id),
+            (version == Version::V3).then(|| packet(1))
+        );
+    }
+}
+
+#[test]
+fn a_refusal_at_qos_0_becomes_an_event_for_those_who_subscribed() {
+    let errors = topic::errors_topic(me());
+    let filters = filters(&[(&errors, Qos::AtMostOnce)]);
+    for (filters, told) in [(filters, 1), (String::new(), 0)] {
+        let mut machine = Machine::new(Start { filters, ..start() });
+        machine.publish(Qos::AtMostOnce, 0);
+        let command = machine.commands().remove(0);
+        machine.session.command_done(&command, refused());
+        assert_eq!(machine.session.poll_failure().map(|failure| failure.code), Some(ErrorCode::NotMember));
+        machine.session.handle_failure_event(|| Bytes::from_static(b"{}"));
+        let written = machine.written();
+        assert_eq!(written.len(), told);
+        assert!(written.iter().all(|out| matches!(out, Out::Publish(publish) if publish.topic == errors)));
+    }
+}
+
+#[test]
+fn a_failure_that_may_pass_ends_the_connection_and_nothing_is_acknowledged_after_it() {
+    let mut machine = Machine::new(start());
+    machine.publish(Qos::AtLeastOnce, 1);
+    machine.publish(Qos::AtLeastOnce, 2);
+    let commands = machine.commands();
+    machine.session.command_done(&commands[0], Outcome::TryLater);
+    machine.session.command_done(&commands[1], done());
+    let written = machine.written();
+    assert!(matches!(written[..], [Out::Disconnect(Reason::ServerBusy, _)]), "{written:?}");
+    assert_eq!(machine.closed(), Some(Reason::ServerBusy));
+}
+
+#[test]
+fn so_many_commands_may_wait_and_then_nothing_is_read() {
+    let mut machine = Machine::new(start());
+    for id in 1..=MAX_COMMANDS {
+        assert!(machine.session.wants_input());
+        machine.publish(Qos::AtLeastOnce, id);
+    }
+    assert!(!machine.session.wants_input());
+    let commands = machine.commands();
+    machine.session.command_done(&commands[0], done());
+    assert!(machine.session.wants_input());
+}
+
+#[test]
+fn a_client_that_does_not_take_its_answers_is_not_read() {
+    let mut machine = Machine::new(start());
+    for _ in 0..MAX_OUT {
+        assert!(machine.session.wants_input());
+        machine.receive(In::PingReq);
+    }
+    assert!(!machine.session.wants_input());
+    assert!(matches!(machine.session.poll_transmit(machine.now), Some(Out::PingResp)));
+    assert!(machine.session.wants_input());
+}
+
+#[test]
+fn a_qos_2_command_sent_again_has_one_effect_until_it_is_released() {
+    let mut machine = Machine::new(start());
+    machine.publish(Qos::ExactlyOnce, 5);
+    machine.publish(Qos::ExactlyOnce, 5);
+    let commands = machine.commands();
+    assert_eq!((commands.len(), acknowledgements(&mut machine)), (1, vec![]), "still under way");
+    machine.session.command_done(&commands[0], done());
+    machine.publish(Qos::ExactlyOnce, 5);
+    assert_eq!(machine.commands(), []);
+    assert_eq!(acknowledgements(&mut machine), [(5, Reason::Success); 2]);
+
+    machine.receive(In::PubRel(packet(5), Reason::Success));
+    machine.receive(In::PubRel(packet(5), Reason::Success));
+    let released = [(5, Reason::Success), (5, Reason::PacketIdentifierNotFound)];
+    assert_eq!(acknowledgements(&mut machine), released);
+    machine.publish(Qos::ExactlyOnce, 5);
+    assert_eq!(machine.commands().len(), 1, "a new command");
+}
+
+#[test]
+fn a_qos_2_command_is_known_again_when_the_session_returns() {
+    let mut machine = Machine::new(start());
+    machine.publish(Qos::ExactlyOnce, 5);
+    machine.publish(Qos::ExactlyOnce, 6);
+    machine.publish(Qos::ExactlyOnce, 7);
+    let commands = machine.commands();
+    machine.session.command_done(&commands[0], done());
+    machine.receive(In::Disconnect { reason: Reason::Success, session_expiry: None });
+    machine.session.command_done(&commands[1], done());
+    assert_eq!(acknowledgements(&mut machine), [(5, Reason::Success)], "nothing more after its DISCONNECT");
+
+    let mut machine = Machine::new(Start { parked: machine.session.park(), ..start() });
+    for id in 5..=7 {
+        machine.publish(Qos::ExactlyOnce, id);
+    }
+    assert_eq!(acknowledgements(&mut machine), [(5, Reason::Success), (6, Reason::Success)]);
+    let again: Vec<_> = machine.commands().iter().filter_map(|command| command.packet_id).collect();
+    assert_eq!(again, [packet(7)], "it was not known to be stored");
+}
+
+#[test]
+fn a_refused_qos_2_command_is_over_in_5_and_awaits_its_release_in_3_1_1() {
+    for (version, again) in [(Version::V5, 1), (Version::V3, 0)] {
+        let mut machine = Machine::new(Start { version, ..start() });
+        machine.publish(Qos::ExactlyOnce, 5);
+        let command = machine.commands().remove(0);
+        machine.session.command_done(&command, refused());
+        machine.publish(Qos::ExactlyOnce, 5);
+        assert_eq!(machine.commands().len(), again);
+    }
+}
+
+#[test]
+fn a_release_before_the_acknowledgement_releases_nothing() {
+    let mut machine = Machine::new(start());
+    machine.publish(Qos::ExactlyOnce, 5);
+    let command = machine.commands().remove(0);
+    machine.receive(In::PubRel(packet(5), Reason::Success));
+    machine.session.command_done(&command, done());
+    assert_eq!(acknowledgements(&mut machine), [(5, Reason::PacketIdentifierNotFound), (5, Reason::Success)]);
+    machine.receive(In::PubRel(packet(5), Reason::Success));
+    assert_eq!(acknowledgements(&mut machine), [(5, Reason::Success)]);
+}
+
+#[test]
+fn commands_that_are_never_released_end_the_connection() {
+    let mut machine = Machine::new(start());
+    for id in 1..=MAX_RECEIVED as u16 {
+        machine.publish(Qos::ExactlyOnce, id);
+        let command = machine.commands().remove(0);
+        machine.session.command_done(&command, done());
+        machine.written();
+    }
+    machine.publish(Qos::ExactlyOnce, MAX_RECEIVED as u16 + 1);
+    assert_eq!(machine.closed(), Some(Reason::ReceiveMaximumExceeded));
+}

@@ -1,0 +1,248 @@
+//! The topic grammar: what clients may publish to, and what their filters stand for.
+//!
+//! A filter never leads anywhere by itself; it narrows the user's own feed. So all that has to be known about one is
+//! which families of topics it can match, and for which chat or chats.
+
+#[cfg(test)]
+mod tests;
+
+use curlew_domain::ids::{ChatId, UserId};
+use uuid::Uuid;
+
+/// Longest filter in bytes.
+pub const MAX_FILTER_BYTES: usize = 1024;
+
+/// Most levels of a filter.
+pub const MAX_FILTER_LEVELS: usize = 32;
+
+/// A topic that clients publish to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// `chats/{chat}/send`
+    Send(ChatId),
+    /// `chats/{chat}/receipts`
+    Receipts(ChatId),
+}
+
+/// Why a topic names no command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TopicError {
+    /// Not a topic name at all: the connection closes.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// Outside the grammar: 0x90.
+    #[error("the topic is outside the grammar")]
+    Outside,
+    /// Under `users/{other}/`: 0x87.
+    #[error("the topic belongs to another user")]
+    Foreign,
+}
+
+/// One chat, or all chats that the user may see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Chats {
+    /// All of mine.
+    All,
+    /// This one, if it is mine.
+    One(ChatId),
+}
+
+impl Chats {
+    fn cover(self, chat: ChatId) -> bool {
+        match self {
+            Self::All => true,
+            Self::One(one) => one == chat,
+        }
+    }
+}
+
+/// What a topic filter can match. At least one field says something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Filter {
+    /// `chats/{chat}/messages`
+    pub messages: Option<Chats>,
+    /// `chats/{chat}/receipts`
+    pub receipts: Option<Chats>,
+    /// `chats/{chat}/typing`
+    pub typing: Option<Chats>,
+    /// `users/{me}/events`
+    pub events: bool,
+    /// `users/{me}/errors`
+    pub errors: bool,
+    /// Any user's `users/{user}/presence`
+    pub presence: bool,
+}
+
+impl Filter {
+    /// Whether it matches the chat's `messages`.
+    pub fn covers_messages(&self, chat: ChatId) -> bool {
+        self.messages.is_some_and(|chats| chats.cover(chat))
+    }
+
+    /// Whether it matches the chat's `receipts`.
+    pub fn covers_receipts(&self, chat: ChatId) -> bool {
+        self.receipts.is_some_and(|chats| chats.cover(chat))
+    }
+
+    /// Whether it matches the chat's `typing`.
+    pub fn covers_typing(&self, chat: ChatId) -> bool {
+        self.typing.is_some_and(|chats| chats.cover(chat))
+    }
+}
+
+/// Why a filter is not granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FilterError {
+    /// Not a filter at all: a protocol violation that closes the connection.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// A filter that can match nothing the user could be entitled to: SUBACK 0x8F, in 3.1.1 0x80.
+    #[error("the filter matches nothing within the grammar")]
+    NotGranted,
+}
+
+/// The chat's log.
+pub fn messages_topic(chat: ChatId) -> String {
+    format!("chats/{chat}/messages")
+}
+
+/// The state of receipts in the chat.
+pub fn receipts_topic(chat: ChatId) -> String {
+    format!("chats/{chat}/receipts")
+}
+
+/// The user's personal log.
+pub fn events_topic(user: UserId) -> String {
+    format!("users/{user}/events")
+}
+
+/// Where the user's sessions are told of refused commands.
+pub fn errors_topic(user: UserId) -> String {
+    format!("users/{user}/errors")
+}
+
+/// The command that publishing to `topic` means, coming from `me`.
+pub fn parse_command(topic: &str, me: UserId) -> Result<Command, TopicError> {
+    // [MQTT-4.7.3-1]
+    if topic.is_empty() {
+        return Err(TopicError::Malformed("a topic name is empty"));
+    }
+    // [MQTT-4.7.0-1] (3.1.1: [MQTT-4.7.1-1]), [MQTT-4.7.3-2]
+    if topic.contains(['+', '#', '\0']) {
+        return Err(TopicError::Malformed("a topic name contains a wildcard or U+0000"));
+    }
+    let mut levels = topic.split('/');
+    match (levels.next(), levels.next(), levels.next(), levels.next()) {
+        (Some("chats"), Some(chat), Some(command), None) => {
+            let chat = canonical_id(chat).ok_or(TopicError::Outside)?.into();
+            match command {
+                "send" => Ok(Command::Send(chat)),
+                "receipts" => Ok(Command::Receipts(chat)),
+                _ => Err(TopicError::Outside),
+            }
+        }
+        (Some("users"), Some(user), Some(_), _)
+            if canonical_id(user).is_some_and(|user| user != me.uuid()) =>
+        {
+            Err(TopicError::Foreign)
+        }
+        _ => Err(TopicError::Outside),
+    }
+}
+
+/// A level of a topic family.
+#[derive(Clone, Copy)]
+enum Level {
+    Literal(&'static str),
+    Chat,
+    Me,
+    AnyUser,
+}
+
+const MESSAGES: [Level; 3] = [Level::Literal("chats"), Level::Chat, Level::Literal("messages")];
+const RECEIPTS: [Level; 3] = [Level::Literal("chats"), Level::Chat, Level::Literal("receipts")];
+const TYPING: [Level; 3] = [Level::Literal("chats"), Level::Chat, Level::Literal("typing")];
+const EVENTS: [Level; 3] = [Level::Literal("users"), Level::Me, Level::Literal("events")];
+const ERRORS: [Level; 3] = [Level::Literal("users"), Level::Me, Level::Literal("errors")];
+const PRESENCE: [Level; 3] = [Level::Literal("users"), Level::AnyUser, Level::Literal("presence")];
+
+/// What `filter` means in a SUBSCRIBE of `me`. Granting it asks nothing of the database: entitlement is looked at
+/// when something is delivered.
+pub fn parse_filter(filter: &str, me: UserId) -> Result<Filter, FilterError> {
+    check_form(filter)?;
+    let chats = |family| intersect(filter, family, me);
+    let users = |family| intersect(filter, family, me).is_some();
+    let parsed = Filter {
+        messages: chats(&MESSAGES),
+        receipts: chats(&RECEIPTS),
+        typing: chats(&TYPING),
+        events: users(&EVENTS),
+        errors: users(&ERRORS),
+        presence: users(&PRESENCE),
+    };
+    if parsed == Filter::default() { Err(FilterError::NotGranted) } else { Ok(parsed) }
+}
+
+fn check_form(filter: &str) -> Result<(), FilterError> {
+    let malformed = |detail| Err(FilterError::Malformed(detail));
+    // [MQTT-4.7.3-1]
+    if filter.is_empty() {
+        return malformed("a topic filter is empty");
+    }
+    // [MQTT-4.7.3-2]
+    if filter.contains('\0') {
+        return malformed("a topic filter contains U+0000");
+    }
+    let mut levels = filter.split('/').peekable();
+    while let Some(level) = levels.next() {
+        // [MQTT-4.7.1-1], [MQTT-4.7.1-2] (3.1.1: [MQTT-4.7.1-2], [MQTT-4.7.1-3])
+        if level.len() > 1 && level.contains(['+', '#']) {
+            return malformed("a wildcard shares its level of a topic filter");
+        }
+        // [MQTT-4.7.1-1] (3.1.1: [MQTT-4.7.1-2])
+        if level == "#" && levels.peek().is_some() {
+            return malformed("'#' is not the last level of a topic filter");
+        }
+    }
+    // The standard allows 65,535 bytes [MQTT-4.7.3-3] of any number of levels; no topic here is near these bounds.
+    if filter.len() > MAX_FILTER_BYTES || filter.split('/').count() > MAX_FILTER_LEVELS {
+        return Err(FilterError::NotGranted);
+    }
+    Ok(())
+}
+
+/// Whether a well-formed filter and a family of topics have a topic in common: `None` if not. The chats
+/// say something only if the family has a chat level.
+///
+/// No family begins with `$`, so that wildcards must not match such topics `[MQTT-4.7.2-1]` needs no rule here.
+fn intersect(filter: &str, family: &[Level], me: UserId) -> Option<Chats> {
+    let mut chats = Chats::All;
+    let mut family = family.iter();
+    for level in filter.split('/') {
+        if level == "#" {
+            // Matches its parent level too (section 4.7.1.2), hence also after the last level of the family.
+            return Some(chats);
+        }
+        let expected = family.next()?;
+        if level == "+" {
+            continue;
+        }
+        match *expected {
+            Level::Literal(literal) if level == literal => {}
+            Level::Chat => chats = Chats::One(canonical_id(level)?.into()),
+            Level::Me if canonical_id(level)? == me.uuid() => {}
+            Level::AnyUser => {
+                canonical_id(level)?;
+            }
+            Level::Literal(_) | Level::Me => return None,
+        }
+    }
+    family.next().is_none().then_some(chats)
+}
+
+/// Topics are compared byte by byte, so an id has one spelling: lower case with hyphens.
+fn canonical_id(level: &str) -> Option<Uuid> {
+    let canonical =
+        level.len() == 36 && level.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'));
+    if canonical { Uuid::try_parse(level).ok() } else { None }
+}
