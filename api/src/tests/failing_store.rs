@@ -1,0 +1,200 @@
+//! A store that is away: it knows one login, and fails every other call as one that may pass.
+
+use async_trait::async_trait;
+use curlew_domain::{
+    Error, Result,
+    account::{Login, LoginKind, User, Username},
+    chat::{ChatView, MemberView, StayEnd},
+    clock::Timestamp,
+    contact::{ContactFilter, ContactView, RelationAction},
+    device::Device,
+    event::Event,
+    ids::{ChatId, DeviceId, LoginId, RowId, Seq, SessionId, Stream, UserId},
+    message::{LogRow, MessageView},
+    page::{Page, PageRequest},
+    ports::{
+        relay::Relay,
+        store::{
+            Accounts, AppendMessage, Appended, ChangeMembers, Chats, Commit, Contacts, EndLogins, Log,
+            LogPage, MessagesFrom, NewGroup, NewLogin, NewPrivateChat, NewUser, Refreshed, Sessions,
+        },
+    },
+    receipt::{Raise, Raised},
+    session::{CloseSession, Cursors, OpenSession, OpenedSession, SaveSubscriptions, SessionFence},
+};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// What the failing store would tell, and no client may hear.
+pub const CAUSE: &str = "connection refused: 10.0.0.7:5432";
+
+/// The one login, of a device token.
+pub fn known_login() -> LoginId {
+    Uuid::from_u128(7).into()
+}
+
+/// The store.
+pub struct FailingStore;
+
+fn away<T>() -> Result<T> {
+    Err(Error::Unavailable(CAUSE.into()))
+}
+
+#[async_trait]
+impl Accounts for FailingStore {
+    async fn create_user(&self, _: NewUser) -> Result<()> {
+        away()
+    }
+    async fn create_login(&self, _: NewLogin) -> Result<Device> {
+        away()
+    }
+    async fn find_user(&self, _: UserId) -> Result<Option<User>> {
+        away()
+    }
+    async fn find_user_by_name(&self, _: &Username) -> Result<Option<User>> {
+        away()
+    }
+    async fn find_credentials(&self, _: &Username) -> Result<Option<(UserId, String)>> {
+        away()
+    }
+    async fn list_users(&self, _: PageRequest) -> Result<Page<User>> {
+        away()
+    }
+    async fn find_login(&self, id: LoginId) -> Result<Option<Login>> {
+        Ok((id == known_login()).then(|| Login {
+            id,
+            user: Uuid::from_u128(1).into(),
+            device: Uuid::from_u128(2).into(),
+            kind: LoginKind::DeviceToken,
+            refresh_count: 0,
+            refreshed_at: Timestamp(0),
+            expires_at: None,
+            ended: false,
+            user_deleted: false,
+        }))
+    }
+    async fn find_device_token(&self, _: UserId, _: &str) -> Result<Option<(LoginId, Device)>> {
+        away()
+    }
+    async fn find_device(&self, _: DeviceId) -> Result<Option<Device>> {
+        away()
+    }
+    async fn refresh_login(
+        &self,
+        _: LoginId,
+        _: i64,
+        _: Timestamp,
+        _: i64,
+        _: Timestamp,
+    ) -> Result<Refreshed> {
+        away()
+    }
+    async fn touch_login(&self, _: LoginId, _: Timestamp, _: Timestamp) -> Result<()> {
+        away()
+    }
+    async fn end_logins(&self, _: EndLogins, _: Timestamp) -> Result<Vec<LoginId>> {
+        away()
+    }
+}
+
+#[async_trait]
+impl Contacts for FailingStore {
+    async fn relate(
+        &self,
+        _: UserId,
+        _: UserId,
+        _: RelationAction,
+        _: Timestamp,
+    ) -> Result<(Option<ContactView>, bool)> {
+        away()
+    }
+    async fn list_contacts(&self, _: UserId, _: ContactFilter, _: PageRequest) -> Result<Page<ContactView>> {
+        away()
+    }
+}
+
+#[async_trait]
+impl Chats for FailingStore {
+    async fn create_private_chat(&self, _: NewPrivateChat) -> Result<(ChatId, bool)> {
+        away()
+    }
+    async fn create_group(&self, _: NewGroup) -> Result<(ChatId, bool)> {
+        away()
+    }
+    async fn change_members(&self, _: ChangeMembers) -> Result<Option<LogRow>> {
+        away()
+    }
+    async fn find_chat(&self, _: UserId, _: ChatId) -> Result<Option<ChatView>> {
+        away()
+    }
+    async fn list_chats(&self, _: UserId, _: PageRequest) -> Result<Page<ChatView>> {
+        away()
+    }
+    async fn list_members(&self, _: UserId, _: ChatId, _: PageRequest) -> Result<Option<Page<MemberView>>> {
+        away()
+    }
+    async fn list_stays(&self, _: UserId) -> Result<Vec<StayEnd>> {
+        away()
+    }
+}
+
+#[async_trait]
+impl Log for FailingStore {
+    async fn content_key(&self) -> Result<[u8; 32]> {
+        Ok([0; 32])
+    }
+    async fn append_message(&self, _: AppendMessage) -> Result<Commit<Appended>> {
+        away()
+    }
+    async fn read_log(&self, _: UserId, _: Stream, _: Seq, _: u32) -> Result<Option<LogPage>> {
+        // A defect of the store.
+        panic!("{CAUSE}")
+    }
+    async fn list_messages(
+        &self,
+        _: UserId,
+        _: ChatId,
+        _: MessagesFrom,
+        _: u32,
+    ) -> Result<Option<Vec<MessageView>>> {
+        away()
+    }
+    async fn find_message(&self, _: UserId, _: RowId) -> Result<Option<MessageView>> {
+        away()
+    }
+    async fn raise_watermarks(&self, _: Vec<Raise>, _: Timestamp) -> Result<Commit<Vec<Result<Raised>>>> {
+        away()
+    }
+    async fn ping(&self) -> Result<()> {
+        away()
+    }
+}
+
+#[async_trait]
+impl Sessions for FailingStore {
+    async fn open_session(&self, _: OpenSession) -> Result<OpenedSession> {
+        away()
+    }
+    async fn save_subscriptions(&self, _: SaveSubscriptions) -> Result<Option<Cursors>> {
+        away()
+    }
+    async fn save_cursors(&self, _: SessionFence, _: Cursors) -> Result<bool> {
+        away()
+    }
+    async fn close_session(&self, _: CloseSession) -> Result<bool> {
+        away()
+    }
+    async fn prune_sessions(&self, _: Timestamp) -> Result<u64> {
+        away()
+    }
+}
+
+/// Nobody is connected.
+pub struct NoConnections;
+
+#[async_trait]
+impl Relay for NoConnections {
+    fn committed(&self, _: Vec<Arc<LogRow>>) {}
+    fn notify(&self, _: UserId, _: Arc<Event>, _: Option<SessionId>) {}
+    async fn end_logins(&self, _: &[LoginId]) {}
+}
