@@ -1,0 +1,118 @@
+//! `curlew bench`: measures a running server from outside, with a stock client.
+
+mod idle;
+mod sends;
+
+use crate::{config::CommonFlags, failure::Failure, output::OutputOpts};
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+use rumqttc::MqttOptions;
+use serde_json::{Value, json};
+use std::{net::SocketAddr, time::Duration};
+use uuid::Uuid;
+
+/// What can be measured.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Durable sends: how many per second, and how long each waits for its acknowledgement
+    Sends(sends::Opts),
+    /// Idle connections: memory of the server for each
+    Idle(idle::Opts),
+}
+
+/// Which server.
+#[derive(Debug, clap::Args)]
+struct TargetOpts {
+    /// Process of the server, to report its CPU time or memory (Linux)
+    #[arg(long)]
+    pid: Option<u32>,
+    /// Where the server's HTTP listens [default: as configured]
+    #[arg(long, value_name = "ADDR:PORT")]
+    http: Option<SocketAddr>,
+    /// Where the server's MQTT listens [default: as configured]
+    #[arg(long, value_name = "ADDR:PORT")]
+    mqtt: Option<SocketAddr>,
+    #[command(flatten)]
+    output: OutputOpts,
+    #[command(flatten)]
+    flags: CommonFlags,
+}
+
+/// Runs `command`.
+pub fn run(command: &Command) -> Result<(), Failure> {
+    match command {
+        Command::Sends(opts) => sends::run(opts),
+        Command::Idle(opts) => idle::run(opts),
+    }
+}
+
+/// A server to be measured.
+#[derive(Clone)]
+struct Target {
+    api: String,
+    mqtt: SocketAddr,
+    client: reqwest::Client,
+    /// Tells the users of this run from those of others.
+    run: String,
+}
+
+/// A user made for a measurement.
+struct Account {
+    user_id: String,
+    mqtt_password: String,
+    access_token: String,
+}
+
+impl Target {
+    fn resolve(opts: &TargetOpts) -> Result<Self, Failure> {
+        let config = super::configuration(&opts.flags)?;
+        let http = crate::address::reachable(opts.http.unwrap_or(config.http.listen));
+        Ok(Self {
+            api: format!("http://{http}/api"),
+            mqtt: crate::address::reachable(opts.mqtt.unwrap_or(config.mqtt.listen)),
+            client: reqwest::Client::new(),
+            run: Uuid::now_v7().simple().to_string()[20..].to_owned(),
+        })
+    }
+
+    async fn register(&self, n: u32) -> anyhow::Result<Account> {
+        let username = format!("bench.{}.{n}", self.run);
+        let body = json!({ "username": username, "password": "bench password", "displayName": "Bench" });
+        let login = self.post("auth/register", None, &body).await?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        Ok(Account {
+            user_id: text(&login["mqtt"]["username"]),
+            mqtt_password: text(&login["mqtt"]["password"]),
+            access_token: text(&login["accessToken"]),
+        })
+    }
+
+    async fn post(&self, path: &str, token: Option<&str>, body: &Value) -> anyhow::Result<Value> {
+        let url = format!("{}/{path}", self.api);
+        let mut request = self.client.post(&url).json(body);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let response = request.send().await.with_context(|| format!("no answer from {url}"))?;
+        let status = response.status();
+        let answer = response.text().await?;
+        anyhow::ensure!(status.is_success(), "{url} answered {status}: {answer}");
+        Ok(serde_json::from_str(&answer)?)
+    }
+
+    fn mqtt_options(&self, account: &Account, client_id: &str) -> MqttOptions {
+        let mut options = MqttOptions::new(client_id, self.mqtt.ip().to_string(), self.mqtt.port());
+        options.set_credentials(&account.user_id, &account.mqtt_password);
+        options.set_clean_session(true).set_keep_alive(Duration::from_mins(1));
+        options
+    }
+}
+
+fn failed(error: &anyhow::Error) -> Failure {
+    Failure::unavailable(format!("{error:#}"))
+}
+
+fn progress(length: u64, unit: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(&format!("{{bar:40}} {{pos}}/{{len}} {unit}"));
+    ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
