@@ -1,0 +1,415 @@
+//! A small MQTT client made by hand: it sends whatever bytes it is told to, acknowledges nothing by itself, and shows
+//! what a stock client hides: reason codes, user properties, DUP, packet identifiers, how a connection ends.
+
+mod properties;
+
+use super::Protocol;
+use crate::wait::within;
+pub use properties::Properties;
+use serde_json::Value;
+use std::{fmt, io, net::SocketAddr, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+};
+
+const CONNECT: u8 = 0x10;
+const PUBLISH: u8 = 0x30;
+const PUBACK: u8 = 0x40;
+const SUBSCRIBE: u8 = 0x82;
+const PINGREQ: [u8; 2] = [0xC0, 0];
+const DISCONNECT: [u8; 2] = [0xE0, 0];
+
+/// A packet from the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Packet {
+    /// CONNACK
+    ConnAck {
+        /// Session Present.
+        session_present: bool,
+        /// Return code (3.1.1) or reason code (5).
+        code: u8,
+        /// Properties (5).
+        properties: Properties,
+    },
+    /// PUBLISH
+    Publish(Publication),
+    /// PUBACK
+    PubAck {
+        /// Packet identifier.
+        id: u16,
+        /// Reason code; 0 in 3.1.1.
+        reason: u8,
+        /// Properties (5).
+        properties: Properties,
+    },
+    /// SUBACK
+    SubAck {
+        /// Packet identifier.
+        id: u16,
+        /// One for each filter.
+        codes: Vec<u8>,
+    },
+    /// PINGRESP
+    PingResp,
+    /// DISCONNECT (5)
+    Disconnect {
+        /// Reason code.
+        reason: u8,
+        /// Properties.
+        properties: Properties,
+    },
+    /// Anything else: its first byte and what follows the remaining length.
+    Other(u8, Vec<u8>),
+}
+
+/// A PUBLISH from the server.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Publication {
+    /// Topic.
+    pub topic: String,
+    /// Payload.
+    pub payload: Vec<u8>,
+    /// Quality of service.
+    pub qos: u8,
+    /// DUP.
+    pub dup: bool,
+    /// RETAIN.
+    pub retain: bool,
+    /// Packet identifier; 0 at QoS 0.
+    pub id: u16,
+}
+
+impl fmt::Debug for Publication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { topic, payload, qos, dup, retain, id } = self;
+        let payload = String::from_utf8_lossy(payload);
+        write!(f, "PUBLISH {topic} qos {qos} dup {dup} retain {retain} id {id}: {payload}")
+    }
+}
+
+impl Publication {
+    /// The payload, as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.payload).expect("every event is JSON")
+    }
+}
+
+/// A CONNECT.
+#[derive(Clone, Debug)]
+pub struct Connect {
+    /// Client identifier.
+    pub client_id: String,
+    /// User name.
+    pub username: Option<String>,
+    /// Password.
+    pub password: Option<Vec<u8>>,
+    /// Clean Session or Clean Start.
+    pub clean: bool,
+    /// Session Expiry Interval (5).
+    pub expiry: Option<u32>,
+    /// Receive Maximum (5).
+    pub receive_maximum: Option<u16>,
+    /// Keep Alive.
+    pub keep_alive: u16,
+    /// Request Problem Information = 0 (5).
+    pub no_problem_information: bool,
+}
+
+impl Default for Connect {
+    fn default() -> Self {
+        Self {
+            client_id: "raw".into(),
+            username: None,
+            password: None,
+            clean: true,
+            expiry: None,
+            receive_maximum: None,
+            keep_alive: 0,
+            no_problem_information: false,
+        }
+    }
+}
+
+/// A connection.
+pub struct RawClient {
+    protocol: Protocol,
+    reader: Box<dyn AsyncRead + Send + Unpin>,
+    writer: Box<dyn AsyncWrite + Send + Unpin>,
+    buffer: Vec<u8>,
+}
+
+impl RawClient {
+    /// Opens a socket, and sends nothing yet.
+    pub async fn open(address: SocketAddr, protocol: Protocol) -> Self {
+        Self::try_open(address, protocol).await.expect("the server listens")
+    }
+
+    /// Opens a socket to a server that may be gone.
+    pub async fn try_open(address: SocketAddr, protocol: Protocol) -> io::Result<Self> {
+        let socket = within("a TCP connection", TcpStream::connect(address)).await?;
+        socket.set_nodelay(true)?;
+        Ok(Self::over(socket, protocol))
+    }
+
+    /// Speaks over any stream of bytes.
+    pub fn over(stream: impl AsyncRead + AsyncWrite + Send + 'static, protocol: Protocol) -> Self {
+        let (reader, writer) = tokio::io::split(stream);
+        Self { protocol, reader: Box::new(reader), writer: Box::new(writer), buffer: Vec::new() }
+    }
+
+    /// Sends CONNECT, and answers the CONNACK: session present, code, properties.
+    pub async fn connect(&mut self, connect: &Connect) -> (bool, u8, Properties) {
+        self.try_connect(connect).await.expect("CONNACK, not the end of the connection")
+    }
+
+    /// The same, with a server that may be gone.
+    pub async fn try_connect(&mut self, connect: &Connect) -> Option<(bool, u8, Properties)> {
+        self.write(&encode_connect(self.protocol, connect)).await;
+        match self.read().await? {
+            Packet::ConnAck { session_present, code, properties } => {
+                Some((session_present, code, properties))
+            }
+            other => panic!("instead of CONNACK: {other:?}"),
+        }
+    }
+
+    /// Writes bytes as they are. A server that has closed meanwhile is noticed when reading.
+    pub async fn write(&mut self, bytes: &[u8]) {
+        let write = async {
+            self.writer.write_all(bytes).await?;
+            self.writer.flush().await
+        };
+        let _ = within("room in the socket", write).await;
+    }
+
+    /// Sends PUBLISH.
+    pub async fn publish(&mut self, topic: &str, payload: &[u8], qos: u8, id: u16) {
+        self.write(&self.encode_publish(topic, payload, qos, id, false)).await;
+    }
+
+    /// The bytes of a PUBLISH.
+    pub fn encode_publish(&self, topic: &str, payload: &[u8], qos: u8, id: u16, dup: bool) -> Vec<u8> {
+        let mut body = text(topic);
+        if qos > 0 {
+            body.extend(id.to_be_bytes());
+        }
+        body.extend(self.no_properties());
+        body.extend(payload);
+        packet(PUBLISH | (u8::from(dup) << 3) | (qos << 1), &body)
+    }
+
+    /// Sends SUBSCRIBE, and answers the codes of the SUBACK. Publications that come before it are lost.
+    pub async fn subscribe(&mut self, filters: &[(&str, u8)]) -> Vec<u8> {
+        self.write(&self.encode_subscribe(1, filters)).await;
+        loop {
+            match self.read().await {
+                Some(Packet::SubAck { codes, .. }) => return codes,
+                Some(Packet::Publish(_)) => {}
+                other => panic!("instead of SUBACK: {other:?}"),
+            }
+        }
+    }
+
+    /// The bytes of a SUBSCRIBE.
+    pub fn encode_subscribe(&self, id: u16, filters: &[(&str, u8)]) -> Vec<u8> {
+        let mut body = id.to_be_bytes().to_vec();
+        body.extend(self.no_properties());
+        for (filter, qos) in filters {
+            body.extend(text(filter));
+            body.push(*qos);
+        }
+        packet(SUBSCRIBE, &body)
+    }
+
+    /// Sends PUBACK.
+    pub async fn acknowledge(&mut self, id: u16) {
+        self.write(&packet(PUBACK, &id.to_be_bytes())).await;
+    }
+
+    /// Sends PINGREQ.
+    pub async fn ping(&mut self) {
+        self.write(&PINGREQ).await;
+    }
+
+    /// Sends DISCONNECT, and reads until the server has closed.
+    pub async fn disconnect(mut self) {
+        self.write(&DISCONNECT).await;
+        while self.read().await.is_some() {}
+    }
+
+    /// The next packet; `None` when the server has closed the connection.
+    pub async fn read(&mut self) -> Option<Packet> {
+        within("a packet, or the end of the connection", self.read_patiently()).await
+    }
+
+    /// The same, for at most `patience`; `Err` when nothing came.
+    pub async fn read_for(&mut self, patience: Duration) -> Result<Option<Packet>, ()> {
+        tokio::time::timeout(patience, self.read_patiently()).await.map_err(drop)
+    }
+
+    async fn read_patiently(&mut self) -> Option<Packet> {
+        loop {
+            if let Some((first, body)) = self.take_packet() {
+                return Some(decode(self.protocol, first, body));
+            }
+            let mut chunk = [0; 4096];
+            // A reset is an end, too: the server need not read what it closes upon.
+            match self.reader.read(&mut chunk).await {
+                Ok(0) | Err(_) => return None,
+                Ok(count) => self.buffer.extend(&chunk[..count]),
+            }
+        }
+    }
+
+    /// The next publication.
+    pub async fn publication(&mut self) -> Publication {
+        match self.read().await {
+            Some(Packet::Publish(publication)) => publication,
+            other => panic!("instead of PUBLISH: {other:?}"),
+        }
+    }
+
+    /// The next packet, which must be this PUBACK; its reason and properties.
+    pub async fn puback(&mut self, expected: u16) -> (u8, Properties) {
+        match self.read().await {
+            Some(Packet::PubAck { id, reason, properties }) if id == expected => (reason, properties),
+            other => panic!("instead of PUBACK {expected}: {other:?}"),
+        }
+    }
+
+    /// The server closes, after DISCONNECT in 5: its reason code. Everything before it is dropped.
+    pub async fn closed(&mut self) -> Option<u8> {
+        let mut told = None;
+        while let Some(packet) = self.read().await {
+            if let Packet::Disconnect { reason, .. } = packet {
+                told = Some(reason);
+            }
+        }
+        told
+    }
+
+    fn no_properties(&self) -> &'static [u8] {
+        if self.protocol == Protocol::V5 { &[0] } else { &[] }
+    }
+
+    fn take_packet(&mut self) -> Option<(u8, Vec<u8>)> {
+        let (length, size) = properties::variable(self.buffer.get(1..)?)?;
+        let begin = 1 + size;
+        let end = begin + length as usize;
+        let body = self.buffer.get(begin..end)?.to_vec();
+        let first = self.buffer[0];
+        self.buffer.drain(..end);
+        Some((first, body))
+    }
+}
+
+/// A CONNECT as bytes.
+pub fn encode_connect(protocol: Protocol, connect: &Connect) -> Vec<u8> {
+    let mut body = text("MQTT");
+    body.push(if protocol == Protocol::V5 { 5 } else { 4 });
+    let flag = |set: bool, bit: u8| u8::from(set) << bit;
+    body.push(
+        flag(connect.clean, 1) | flag(connect.password.is_some(), 6) | flag(connect.username.is_some(), 7),
+    );
+    body.extend(connect.keep_alive.to_be_bytes());
+    if protocol == Protocol::V5 {
+        body.extend(connect_properties(connect));
+    }
+    body.extend(text(&connect.client_id));
+    if let Some(username) = &connect.username {
+        body.extend(text(username));
+    }
+    if let Some(password) = &connect.password {
+        body.extend(binary(password));
+    }
+    packet(CONNECT, &body)
+}
+
+fn connect_properties(connect: &Connect) -> Vec<u8> {
+    let mut properties = vec![0];
+    if let Some(expiry) = connect.expiry {
+        properties.push(0x11);
+        properties.extend(expiry.to_be_bytes());
+    }
+    if let Some(maximum) = connect.receive_maximum {
+        properties.push(0x21);
+        properties.extend(maximum.to_be_bytes());
+    }
+    if connect.no_problem_information {
+        properties.extend([0x17, 0]);
+    }
+    properties[0] = u8::try_from(properties.len() - 1).expect("these are few");
+    properties
+}
+
+/// A packet: its first byte, the remaining length, the rest.
+pub fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    let mut length = body.len();
+    loop {
+        let digit = (length % 128) as u8;
+        length /= 128;
+        bytes.push(if length > 0 { digit | 0x80 } else { digit });
+        if length == 0 {
+            break;
+        }
+    }
+    bytes.extend(body);
+    bytes
+}
+
+/// A UTF-8 string with its length.
+pub fn text(text: &str) -> Vec<u8> {
+    binary(text.as_bytes())
+}
+
+fn binary(bytes: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(bytes.len()).expect("MQTT counts in 16 bits");
+    [&length.to_be_bytes(), bytes].concat()
+}
+
+fn decode(protocol: Protocol, first: u8, body: Vec<u8>) -> Packet {
+    let v5 = protocol == Protocol::V5;
+    let properties = |bytes: &[u8]| if v5 { Properties::read(bytes).0 } else { Properties::default() };
+    let number = |at: usize| u16::from_be_bytes([body[at], body[at + 1]]);
+    match first >> 4 {
+        2 => Packet::ConnAck {
+            session_present: body[0] & 1 == 1,
+            code: body[1],
+            properties: properties(&body[2..]),
+        },
+        3 => Packet::Publish(decode_publish(v5, first, &body)),
+        4 => Packet::PubAck {
+            id: number(0),
+            reason: body.get(2).copied().unwrap_or_default(),
+            properties: properties(body.get(3..).unwrap_or_default()),
+        },
+        9 => {
+            let skip = if v5 { Properties::read(&body[2..]).1 } else { 0 };
+            Packet::SubAck { id: number(0), codes: body[2 + skip..].to_vec() }
+        }
+        13 => Packet::PingResp,
+        14 => Packet::Disconnect {
+            reason: body.first().copied().unwrap_or_default(),
+            properties: properties(body.get(1..).unwrap_or_default()),
+        },
+        _ => Packet::Other(first, body),
+    }
+}
+
+fn decode_publish(v5: bool, first: u8, body: &[u8]) -> Publication {
+    let qos = (first >> 1) & 3;
+    let number = |at: usize| u16::from_be_bytes([body[at], body[at + 1]]);
+    let mut at = 2 + usize::from(number(0));
+    let topic = String::from_utf8(body[2..at].to_vec()).expect("a topic is UTF-8");
+    let mut id = 0;
+    if qos > 0 {
+        id = number(at);
+        at += 2;
+    }
+    if v5 {
+        at += Properties::read(&body[at..]).1;
+    }
+    Publication { topic, payload: body[at..].to_vec(), qos, dup: first & 8 != 0, retain: first & 1 == 1, id }
+}

@@ -1,0 +1,5 @@
+//! Promise 5: you receive what you are entitled to, and nothing else.
+
+mod logout;
+mod members;
+mod strangers;
