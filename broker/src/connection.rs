@@ -240,10 +240,8 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
             let deadline = self.deadline();
             self.pipe.make_room();
             tokio::select! {
-                changed = self.registration.end.changed() => {
-                    let ending = *self.registration.end.borrow_and_update();
-                    self.end(changed.map_or(Some(Ending::ShuttingDown), |()| ending));
-                }
+                // `pump` looks at it. The sender lives as long as the registration.
+                _ = self.registration.end.changed() => {}
                 read = self.pipe.reader.read_buf(&mut self.pipe.input), if self.session.wants_input() => {
                     match read {
                         Ok(1..) => received += 1,
@@ -272,7 +270,9 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
         let now = Instant::now();
         // First, so that nothing is encoded any more once the end was called.
         let ending = *self.registration.end.borrow();
-        self.end(ending);
+        if let Some(ending) = ending {
+            self.end(ending);
+        }
         loop {
             while self.session.wants_input() {
                 match self.pipe.wire.decode(&mut self.pipe.input) {
@@ -381,7 +381,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
             }
             Done::SubscriptionsSaved(Ok(Some(cursors))) => self.session.subscriptions_saved(&cursors),
             Done::SubscriptionsSaved(Ok(None)) | Done::CursorsSaved(Ok(false)) => {
-                self.end(Some(Ending::TakenOver));
+                self.end(Ending::TakenOver);
             }
             Done::SubscriptionsSaved(Err(error)) => {
                 tracing::warn!(%error, "subscriptions could not be stored");
@@ -412,8 +412,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
         }
     }
 
-    fn end(&mut self, ending: Option<Ending>) {
-        let Some(ending) = ending else { return };
+    fn end(&mut self, ending: Ending) {
         let detail = match ending {
             Ending::TakenOver => "a newer connection has taken over the session",
             Ending::LoginEnded => "the login was ended",

@@ -86,7 +86,7 @@ impl Subscriptions {
         }
         let qos = wish.qos.min(Qos::AtLeastOnce);
         self.0.insert(wish.filter.clone(), Subscription { filter, qos, id });
-        Ok(Some(wish.qos.min(Qos::ExactlyOnce).min(qos)))
+        Ok(Some(qos))
     }
 
     /// Removes a filter; whether there was one.
@@ -113,14 +113,14 @@ impl Subscriptions {
     /// How a row of a stream reaches the session.
     pub fn grant_stream(&self, stream: Stream) -> Option<Grant> {
         match stream {
-            Stream::Chat(chat) => self.grant(|filter| covers(filter.messages.as_ref(), chat)),
+            Stream::Chat(chat) => self.grant(|filter| filter.covers_messages(chat)),
             Stream::Personal(_) => self.grant(|filter| filter.events),
         }
     }
 
     /// How a receipt event reaches the session.
     pub fn grant_receipts(&self, chat: ChatId) -> Option<Grant> {
-        self.grant(|filter| covers(filter.receipts.as_ref(), chat))
+        self.grant(|filter| filter.covers_receipts(chat))
     }
 
     /// How `command-failed` reaches the session.
@@ -137,13 +137,5 @@ impl Subscriptions {
             grant.ids.extend(subscription.id.filter(|id| !grant.ids.contains(id)));
         }
         Some(grant)
-    }
-}
-
-fn covers(chats: Option<&Chats>, chat: ChatId) -> bool {
-    match chats {
-        Some(Chats::All) => true,
-        Some(Chats::One(one)) => *one == chat,
-        None => false,
     }
 }

@@ -234,8 +234,7 @@ impl Accounts {
 
     /// The public side of a user, by name.
     pub async fn find_user_by_name(&self, username: &Username) -> Result<UserView> {
-        let user = self.base.store.find_user_by_name(username).await?;
-        user.map(UserView::from).ok_or_else(|| Error::not_found("user"))
+        self.named(username).await.map(UserView::from)
     }
 
     /// All users, for operators.
@@ -249,8 +248,7 @@ impl Accounts {
         username: &Username,
         device: DeviceChoice,
     ) -> Result<(Device, Secret<String>)> {
-        let user =
-            self.base.store.find_user_by_name(username).await?.ok_or_else(|| Error::not_found("user"))?;
+        let user = self.named(username).await?;
         let (login, device) = self.create_login(user.id, LoginKind::DeviceToken, device).await?;
         Ok((device, self.credentials.make_opaque(OpaqueUse::DeviceToken, login)))
     }
@@ -261,8 +259,7 @@ impl Accounts {
         username: &Username,
         choice: DeviceChoice,
     ) -> Result<(Device, Secret<String>)> {
-        let user =
-            self.base.store.find_user_by_name(username).await?.ok_or_else(|| Error::not_found("user"))?;
+        let user = self.named(username).await?;
         match self.base.store.find_device_token(user.id, &choice.name).await? {
             Some((login, device)) => {
                 Ok((device, self.credentials.make_opaque(OpaqueUse::DeviceToken, login)))
@@ -274,8 +271,7 @@ impl Accounts {
     /// Revokes every device token of the user's device of that name; answers how many. When it returns nothing more is
     /// written to the connections concerned.
     pub async fn revoke_device_tokens(&self, username: &Username, device_name: &str) -> Result<u32> {
-        let user =
-            self.base.store.find_user_by_name(username).await?.ok_or_else(|| Error::not_found("user"))?;
+        let user = self.named(username).await?;
         let mut revoked = Vec::new();
         while let Some((login, _)) = self.base.store.find_device_token(user.id, device_name).await? {
             revoked.extend(self.base.store.end_logins(EndLogins::One(login), self.base.now()).await?);
@@ -349,6 +345,10 @@ impl Accounts {
             device: device.view(true, false),
             user: profile(user),
         }
+    }
+
+    async fn named(&self, username: &Username) -> Result<User> {
+        self.base.store.find_user_by_name(username).await?.ok_or_else(|| Error::not_found("user"))
     }
 
     async fn user(&self, user: UserId) -> Result<User> {

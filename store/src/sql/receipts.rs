@@ -1,7 +1,7 @@
 //! Watermarks: raising them, and what follows from it.
 
 use super::{
-    messages::append::standing,
+    messages::append::{pair_blocked, standing},
     statement::statements,
     stays::find_marks,
     transaction::Tx,
@@ -27,9 +27,7 @@ pub(crate) const MOST_UNREAD: i64 = 999;
 statements! {
     LOCK_STAYS = ["WITH r AS MATERIALIZED " rows(1: chat id, usr id) "
         SELECT m.chat_id, m.user_id, m.delivered_seq, m.read_seq, c.kind, c.last_seq, m.shown_delivered_seq, m.shown_read_seq,
-            CASE WHEN EXISTS (SELECT 1 FROM relations b WHERE b.user_id = c.low AND b.peer_id = c.high AND b.blocks = 1)
-                OR EXISTS (SELECT 1 FROM relations b WHERE b.user_id = c.high AND b.peer_id = c.low AND b.blocks = 1)
-                THEN CAST(1 AS BIGINT) ELSE 0 END
+            " (pair_blocked!()) "
         FROM r CROSS JOIN memberships m CROSS JOIN chats c
         WHERE m.chat_id = r.chat AND m.user_id = r.usr AND m.left_seq IS NULL AND c.id = m.chat_id
         ORDER BY m.chat_id, m.user_id" lock(m)];

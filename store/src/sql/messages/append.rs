@@ -23,6 +23,16 @@ use std::{
 };
 use tokio::sync::oneshot;
 
+/// Whether one of the two of a private chat `c` has blocked the other: 0 or 1; of a group 0.
+macro_rules! pair_blocked {
+    () => {
+        "CASE WHEN EXISTS (SELECT 1 FROM relations b WHERE b.user_id = c.low AND b.peer_id = c.high AND b.blocks = 1)
+                OR EXISTS (SELECT 1 FROM relations b WHERE b.user_id = c.high AND b.peer_id = c.low AND b.blocks = 1)
+                THEN CAST(1 AS BIGINT) ELSE 0 END"
+    };
+}
+pub(crate) use pair_blocked;
+
 statements! {
     LOCK_CHATS = ["WITH r AS MATERIALIZED " rows(1: chat id) "
         SELECT c.id, c.kind, c.last_seq, c.last_at FROM r CROSS JOIN chats c WHERE c.id = r.chat ORDER BY c.id" lock(c)];
@@ -31,9 +41,7 @@ statements! {
             (SELECT m.role FROM memberships m WHERE m.chat_id = c.id AND m.user_id = r.usr AND m.left_seq IS NULL),
             CASE WHEN EXISTS (SELECT 1 FROM memberships m WHERE m.chat_id = c.id AND m.user_id = r.usr)
                 THEN CAST(1 AS BIGINT) ELSE 0 END,
-            CASE WHEN EXISTS (SELECT 1 FROM relations b WHERE b.user_id = c.low AND b.peer_id = c.high AND b.blocks = 1)
-                OR EXISTS (SELECT 1 FROM relations b WHERE b.user_id = c.high AND b.peer_id = c.low AND b.blocks = 1)
-                THEN CAST(1 AS BIGINT) ELSE 0 END
+            " (pair_blocked!()) "
         FROM r CROSS JOIN chats c WHERE c.id = r.chat"];
     BY_LOCAL_ID = ["WITH r AS MATERIALIZED " rows(1: chat id, usr id, local text) "
         SELECT " (log_columns!()) ", l.content_hash, l.stream FROM r CROSS JOIN log l
