@@ -11,6 +11,7 @@ mod commands;
 mod cursors;
 mod filters;
 mod interface;
+mod quota;
 mod rows;
 mod streams;
 mod subscriptions;
@@ -29,6 +30,7 @@ use curlew_domain::{
     services::sessions::MAX_EXPIRY,
 };
 use filters::Saving;
+use quota::Quota;
 use rows::{Listing, Ready};
 use std::{
     collections::{HashMap, VecDeque},
@@ -38,8 +40,8 @@ use streams::Streams;
 use subscriptions::Subscriptions;
 use window::Window;
 
-/// Commands of one connection that wait for their commit; then the connection reads no further. Announced as Receive
-/// Maximum.
+/// Commands of one connection that wait for their commit; then the connection reads no further. In 5, where it is announced
+/// as Receive Maximum, those at QoS 1 and 2 are the client's own affair: one too many ends the connection.
 pub const MAX_COMMANDS: u16 = 64;
 /// Packets waiting to be encoded; then the connection reads no further, and live events are shed.
 const MAX_OUT: usize = 128;
@@ -62,7 +64,9 @@ pub struct Session {
     ready_bytes: usize,
     out: VecDeque<Out>,
     actions: VecDeque<Action>,
+    /// Commands that the client may not be blamed for: those at QoS 0, in 3.1.1 all.
     commands: u16,
+    quota: Quota,
     received: HashMap<PacketId, Received>,
     saving: Option<Saving>,
     listing: Listing,
@@ -105,6 +109,7 @@ impl Session {
             out: VecDeque::new(),
             actions: VecDeque::new(),
             commands: 0,
+            quota: Quota::default(),
             received: start.parked.received.into_iter().map(|id| (id, Received::Recorded)).collect(),
             saving: None,
             listing: Listing::Idle,
@@ -142,6 +147,7 @@ impl Session {
                 };
                 if reason == Reason::Success {
                     self.received.remove(&id);
+                    self.quota.give_exactly_once(id);
                 }
                 self.out.push_back(Out::PubComp(id, reason));
                 Ok(())

@@ -3,7 +3,7 @@
 use super::{Action, Command, Failure, Outcome, Session, Violation};
 use crate::packet::{AckProperties, Out, Publish, Qos, Reason, Version};
 
-/// QoS 2 commands acknowledged with PUBREC and not yet released; more end the connection.
+/// QoS 2 commands not yet released, also those of earlier connections; more end the connection.
 pub(super) const MAX_RECEIVED: usize = 1024;
 
 /// State of a QoS 2 command.
@@ -20,6 +20,7 @@ impl Session {
         if publish.properties.topic_alias.is_some() {
             return Err((Reason::TopicAliasInvalid, "no topic alias was offered [MQTT-3.3.2-9]"));
         }
+        self.take_quota(&publish)?;
         if publish.qos == Qos::ExactlyOnce
             && let Some(id) = publish.packet_id
         {
@@ -31,25 +32,45 @@ impl Session {
                     return Ok(());
                 }
                 None if self.received.len() >= MAX_RECEIVED => {
-                    return Err((
-                        Reason::ReceiveMaximumExceeded,
-                        "too many publications wait for their PUBREL",
-                    ));
+                    return Err((Reason::QuotaExceeded, "too many publications wait for their PUBREL"));
                 }
                 None => self.received.insert(id, Received::Pending),
             };
         }
-        self.commands += 1;
+        if self.is_throttled(publish.qos) {
+            self.commands += 1;
+        }
         let Publish { topic, payload, qos, packet_id, .. } = publish;
         self.actions.push_back(Action::Command(Command { topic, payload, qos, packet_id }));
         Ok(())
+    }
+
+    /// Section 3.3.4: who has more than Receive Maximum on the way is sent away.
+    fn take_quota(&mut self, publish: &Publish) -> Result<(), Violation> {
+        let holds = match (self.version, publish.qos, publish.packet_id) {
+            (Version::V5, Qos::AtLeastOnce, _) => self.quota.take_at_least_once(),
+            (Version::V5, Qos::ExactlyOnce, Some(id)) => self.quota.take_exactly_once(id),
+            _ => true,
+        };
+        if holds {
+            Ok(())
+        } else {
+            Err((Reason::ReceiveMaximumExceeded, "more publications than Receive Maximum [MQTT-3.3.4-7]"))
+        }
+    }
+
+    /// Whether too many of these make the connection read no further. Not of those that Receive Maximum bounds.
+    fn is_throttled(&self, qos: Qos) -> bool {
+        self.version == Version::V3 || qos == Qos::AtMostOnce
     }
 
     /// A command ended. The only way to a PUBACK or PUBREC. Call it in the order the commands were handed out. Once the
     /// connection closes nothing is acknowledged any more `[MQTT-3.14.4-1]`; what a QoS 2 command came to is still noted
     /// for the session's return.
     pub fn command_done(&mut self, command: &Command, outcome: Outcome) {
-        self.commands = self.commands.saturating_sub(1);
+        if self.is_throttled(command.qos) {
+            self.commands = self.commands.saturating_sub(1);
+        }
         let (reason, properties) = match outcome {
             // The order of what follows would break, and it was never acknowledged either.
             Outcome::TryLater => {
@@ -73,13 +94,17 @@ impl Session {
         let Some(id) = command.packet_id else { return };
         match command.qos {
             Qos::AtMostOnce => {}
-            Qos::AtLeastOnce => self.acknowledge(Out::PubAck(id, reason, properties)),
+            Qos::AtLeastOnce => {
+                self.quota.give_at_least_once();
+                self.acknowledge(Out::PubAck(id, reason, properties));
+            }
             Qos::ExactlyOnce => {
                 // A refusal ends the exchange in 5 `[MQTT-4.3.3-9]`; 3.1.1 has no word for it and goes on to PUBREL.
                 if reason == Reason::Success || self.version == Version::V3 {
                     self.received.insert(id, Received::Recorded);
                 } else {
                     self.received.remove(&id);
+                    self.quota.give_exactly_once(id);
                 }
                 self.acknowledge(Out::PubRec(id, reason, properties));
             }

@@ -102,15 +102,76 @@ fn a_failure_that_may_pass_ends_the_connection_and_nothing_is_acknowledged_after
 
 #[test]
 fn so_many_commands_may_wait_and_then_nothing_is_read() {
-    let mut machine = Machine::new(start());
-    for id in 1..=MAX_COMMANDS {
+    for (version, qos) in [
+        (Version::V3, Qos::AtMostOnce),
+        (Version::V3, Qos::AtLeastOnce),
+        (Version::V3, Qos::ExactlyOnce),
+        (Version::V5, Qos::AtMostOnce),
+    ] {
+        let mut machine = Machine::new(Start { version, ..start() });
+        for id in 1..=MAX_COMMANDS {
+            assert!(machine.session.wants_input());
+            machine.publish(qos, id);
+        }
+        assert!(!machine.session.wants_input(), "{version:?} {qos:?}");
+        let commands = machine.commands();
+        machine.session.command_done(&commands[0], done());
         assert!(machine.session.wants_input());
-        machine.publish(Qos::AtLeastOnce, id);
     }
-    assert!(!machine.session.wants_input());
-    let commands = machine.commands();
+}
+
+#[test]
+fn more_publications_than_receive_maximum_end_the_connection_in_5() {
+    for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {
+        let mut machine = Machine::new(start());
+        (1..=MAX_COMMANDS).for_each(|id| machine.publish(qos, id));
+        assert!(machine.session.wants_input(), "acknowledgements and PINGREQ go on [MQTT-3.3.4-8]");
+        machine.publish(qos, MAX_COMMANDS + 1);
+        assert!(matches!(machine.written()[..], [Out::Disconnect(Reason::ReceiveMaximumExceeded, _)]));
+        let handed_out = machine.commands().len();
+        assert_eq!(handed_out, usize::from(MAX_COMMANDS), "those before it");
+    }
+}
+
+#[test]
+fn a_publication_counts_until_its_last_acknowledgement() {
+    let full = || {
+        let mut machine = Machine::new(start());
+        machine.publish(Qos::AtLeastOnce, 1);
+        (2..=MAX_COMMANDS).for_each(|id| machine.publish(Qos::ExactlyOnce, id));
+        let commands = machine.commands();
+        (machine, commands)
+    };
+    let takes_one_more = |mut machine: Machine| {
+        machine.publish(Qos::AtLeastOnce, 100);
+        machine.closed().is_none()
+    };
+    let (mut machine, commands) = full();
     machine.session.command_done(&commands[0], done());
-    assert!(machine.session.wants_input());
+    assert!(takes_one_more(machine), "PUBACK");
+
+    let (mut machine, commands) = full();
+    machine.session.command_done(&commands[1], done());
+    assert!(!takes_one_more(machine), "PUBREC is not the last");
+
+    let (mut machine, commands) = full();
+    machine.session.command_done(&commands[1], refused());
+    assert!(takes_one_more(machine), "PUBREC with a refusal is");
+
+    let (mut machine, commands) = full();
+    machine.session.command_done(&commands[1], done());
+    machine.publish(Qos::ExactlyOnce, 2);
+    machine.receive(In::PubRel(packet(2), Reason::Success));
+    assert!(takes_one_more(machine), "PUBCOMP; one sent again counts once");
+}
+
+#[test]
+fn what_an_earlier_connection_left_open_does_not_count() {
+    let received = (1..=MAX_COMMANDS).map(packet).collect();
+    let parked = Parked { received, ..Parked::default() };
+    let mut machine = Machine::new(Start { parked, ..start() });
+    (1..=MAX_COMMANDS).for_each(|id| machine.publish(Qos::AtLeastOnce, 100 + id));
+    assert_eq!(machine.closed(), None);
 }
 
 #[test]
@@ -192,7 +253,7 @@ fn a_release_before_the_acknowledgement_releases_nothing() {
 
 #[test]
 fn commands_that_are_never_released_end_the_connection() {
-    let mut machine = Machine::new(start());
+    let mut machine = Machine::new(Start { version: Version::V3, ..start() });
     for id in 1..=MAX_RECEIVED as u16 {
         machine.publish(Qos::ExactlyOnce, id);
         let command = machine.commands().remove(0);
@@ -200,5 +261,5 @@ fn commands_that_are_never_released_end_the_connection() {
         machine.written();
     }
     machine.publish(Qos::ExactlyOnce, MAX_RECEIVED as u16 + 1);
-    assert_eq!(machine.closed(), Some(Reason::ReceiveMaximumExceeded));
+    assert_eq!(machine.closed(), Some(Reason::QuotaExceeded));
 }
