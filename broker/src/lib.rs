@@ -4,6 +4,7 @@
 //! socket; [`registry`] knows who is connected here and brings them what was committed. [`topic`] is the grammar of
 //! topics, [`command`] what a published command asks of the services.
 
+pub mod alias;
 pub mod command;
 pub mod connection;
 pub mod delivery;

@@ -23,7 +23,10 @@ mod tests;
 pub use interface::{Action, Command, Failure, Outcome, Page, Parked, Start};
 pub use window::Unacknowledged;
 
-use crate::packet::{AckProperties, In, Out, PacketId, Reason, Version};
+use crate::{
+    alias,
+    packet::{AckProperties, In, Out, PacketId, Reason, Version},
+};
 use commands::Received;
 use curlew_domain::{
     ids::{Stream, StreamId, UserId},
@@ -67,6 +70,7 @@ pub struct Session {
     /// Commands that the client may not be blamed for: those at QoS 0, in 3.1.1 all.
     commands: u16,
     quota: Quota,
+    aliases: alias::Inbound,
     received: HashMap<PacketId, Received>,
     saving: Option<Saving>,
     listing: Listing,
@@ -110,6 +114,7 @@ impl Session {
             actions: VecDeque::new(),
             commands: 0,
             quota: Quota::default(),
+            aliases: alias::Inbound::default(),
             received: start.parked.received.into_iter().map(|id| (id, Received::Recorded)).collect(),
             saving: None,
             listing: Listing::Idle,

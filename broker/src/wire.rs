@@ -4,7 +4,8 @@
 //! buffer only when it is whole; `validate` walks it strictly; then the codec decodes it, and the result is copied
 //! into the neutral types of [`crate::packet`]. What one packet alone can do wrong is caught here, so the session
 //! machine never sees it; rules that need memory beyond "which version, and has a CONNECT been accepted" (packet
-//! identifiers in use, receive maximum, topic aliases, keep-alive) are the session's.
+//! identifiers in use, receive maximum, the client's topic aliases, keep-alive) are the session's. Which of *our* topic
+//! aliases the client knows is known here, where packets are written.
 //!
 //! No bytes make this module panic, and no declared length makes it reserve memory.
 
@@ -20,7 +21,10 @@ mod tests;
 pub use properties::MAX_USER_PROPERTIES;
 pub use validate::MAX_FILTERS;
 
-use crate::packet::{AckProperties, ConnAckProperties, In, Out, Publish, Qos, Reason, Version};
+use crate::{
+    alias::Outbound,
+    packet::{AckProperties, ConnAckProperties, In, Out, Publish, Qos, Reason, Version},
+};
 use bytes::BytesMut;
 use reader::{Fault, malformed, protocol_error, variable, variable_length};
 use rmqtt_codec::error::DecodeError;
@@ -80,7 +84,7 @@ pub enum Encoded {
     /// a CONNACK has accepted the client `[MQTT-3.14.0-1]`.
     NoForm,
     /// Nothing was written, because the packet is larger than the client takes, even without reason string and user
-    /// properties. A PUBLISH counts as sent then `[MQTT-3.1.2-25]`; see [`Wire::fits`].
+    /// properties. A PUBLISH is discarded and counts as sent then `[MQTT-3.1.2-24]`, `[MQTT-3.1.2-25]`.
     TooLarge,
 }
 
@@ -93,6 +97,7 @@ pub struct Wire {
     max_inbound: u32,
     /// Whole packet, outbound: the client's Maximum Packet Size.
     max_outbound: Option<u32>,
+    aliases: Outbound,
 }
 
 #[derive(Debug)]
@@ -122,12 +127,13 @@ struct Header {
 
 impl Wire {
     /// A fresh connection, which may send packets of at most `max_before_auth` bytes each.
-    pub const fn new(max_before_auth: u32) -> Self {
+    pub fn new(max_before_auth: u32) -> Self {
         Self {
             codec: Codec::Unknown,
             phase: Phase::Connecting,
             max_inbound: max_before_auth,
             max_outbound: None,
+            aliases: Outbound::default(),
         }
     }
 
@@ -205,6 +211,7 @@ impl Wire {
         if let In::Connect(connect) = &decoded {
             self.phase = Phase::Answering;
             self.max_outbound = connect.maximum_packet_size;
+            self.aliases = Outbound::new(connect.topic_alias_maximum);
         }
         Ok(Some(decoded))
     }
@@ -269,8 +276,24 @@ impl Wire {
     /// Appends a packet. Acknowledgements, CONNACK and DISCONNECT shed user properties, then the reason string, when
     /// they would exceed the client's Maximum Packet Size `[MQTT-3.2.2-19]`, `[MQTT-3.2.2-20]`, `[MQTT-3.4.2-2]`,
     /// `[MQTT-3.4.2-3]`, `[MQTT-3.5.2-2]`, `[MQTT-3.5.2-3]`, `[MQTT-3.9.2-1]`, `[MQTT-3.9.2-2]`, `[MQTT-3.14.2-3]`,
-    /// `[MQTT-3.14.2-4]`; with Request Problem Information 0 they have none `[MQTT-3.1.2-29]`.
+    /// `[MQTT-3.14.2-4]`; with Request Problem Information 0 they have none `[MQTT-3.1.2-29]`. A PUBLISH without a topic
+    /// alias gets one if the client takes it.
     pub fn encode(&mut self, out: &Out, buf: &mut BytesMut) -> Encoded {
+        let Out::Publish(publish) = out else { return self.encode_as_is(out, buf) };
+        if publish.properties.topic_alias.is_none()
+            && let Some(alias) = self.aliases.find(&publish.topic)
+        {
+            let aliased = alias.apply(publish);
+            // One with both topic name and alias may be too large where the name alone is not.
+            if self.encode_as_is(&Out::Publish(Box::new(aliased)), buf) == Encoded::Written {
+                self.aliases.written(alias, &publish.topic);
+                return Encoded::Written;
+            }
+        }
+        self.encode_as_is(out, buf)
+    }
+
+    fn encode_as_is(&mut self, out: &Out, buf: &mut BytesMut) -> Encoded {
         match out {
             Out::Disconnect(..) if self.phase != Phase::Open => return Encoded::NoForm,
             Out::Publish(publish) if !self.fits(publish) => return Encoded::TooLarge,
@@ -295,14 +318,13 @@ impl Wire {
         Encoded::Written
     }
 
-    /// Whether the client takes this PUBLISH. To be asked before a packet identifier is spent on it: one that does not
-    /// fit is discarded and counts as delivered `[MQTT-3.1.2-24]`, `[MQTT-3.1.2-25]`.
-    pub fn fits(&self, publish: &Publish) -> bool {
+    /// Whether the client takes this PUBLISH, with the topic name and the alias as they are in it `[MQTT-3.1.2-24]`.
+    fn fits(&self, publish: &Publish) -> bool {
         self.takes(self.publish_length(publish))
     }
 
     /// Length of the whole packet in this connection's version (5, while it is unknown).
-    pub fn publish_length(&self, publish: &Publish) -> usize {
+    fn publish_length(&self, publish: &Publish) -> usize {
         let mut remaining = 2 + publish.topic.len() + publish.payload.len();
         if publish.qos != Qos::AtMostOnce {
             remaining += 2;
@@ -315,7 +337,7 @@ impl Wire {
     }
 
     /// Whether the client takes a packet of this length, fixed header included.
-    pub fn takes(&self, length: usize) -> bool {
+    fn takes(&self, length: usize) -> bool {
         length <= self.max_outbound.map_or(usize::MAX, |max| max as usize)
             && length <= MAX_REMAINING_LENGTH + 5
     }

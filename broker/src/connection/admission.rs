@@ -2,6 +2,7 @@
 
 use super::Edge;
 use crate::{
+    alias,
     packet::{ConnAckProperties, Connect, Out, Reason, Version},
     registry::{Registration, SessionKey},
     session::{MAX_COMMANDS, MAX_EXPIRY_SECS, Start},
@@ -169,6 +170,7 @@ fn connack(
         receive_maximum: Some(MAX_COMMANDS),
         maximum_packet_size: Some(edge.max_packet_bytes),
         assigned_client_id: assigned,
+        topic_alias_maximum: Some(alias::MAX_INBOUND),
         shared_available: Some(false),
         authentication_method: connect.authentication_method.clone(),
         ..ConnAckProperties::default()

@@ -16,10 +16,8 @@ pub(super) enum Received {
 }
 
 impl Session {
-    pub(super) fn handle_publish(&mut self, publish: Publish) -> Result<(), Violation> {
-        if publish.properties.topic_alias.is_some() {
-            return Err((Reason::TopicAliasInvalid, "no topic alias was offered [MQTT-3.3.2-9]"));
-        }
+    pub(super) fn handle_publish(&mut self, mut publish: Publish) -> Result<(), Violation> {
+        self.aliases.resolve(&mut publish)?;
         self.take_quota(&publish)?;
         if publish.qos == Qos::ExactlyOnce
             && let Some(id) = publish.packet_id

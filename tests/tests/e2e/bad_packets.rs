@@ -156,7 +156,8 @@ async fn garbage_after_the_connect_ends_the_connection_with_a_reason() {
         // What only a server sends.
         vec![0x20, 3, 0, 0, 0],
         vec![0xD0, 0],
-        // PUBLISH: QoS 3, packet identifier 0, DUP at QoS 0, wildcards, an empty topic, NUL, no UTF-8, an alias never offered.
+        // PUBLISH: QoS 3, packet identifier 0, DUP at QoS 0, wildcards, an empty topic, NUL, no UTF-8, an alias that
+        // stands for nothing.
         packet(0x36, &[string(&topic), vec![0, 1, 0], good.clone()].concat()),
         packet(0x32, &[string(&topic), vec![0, 0, 0], good.clone()].concat()),
         packet(0x38, &[string(&topic), vec![0], good.clone()].concat()),

@@ -175,6 +175,28 @@ fn what_an_earlier_connection_left_open_does_not_count() {
 }
 
 #[test]
+fn a_command_may_name_its_topic_by_an_alias() {
+    let mut machine = Machine::new(start());
+    let mut publish = |topic: &str, alias| {
+        machine.receive(In::Publish(Box::new(Publish {
+            topic: topic.into(),
+            payload: Bytes::from_static(b"{}"),
+            qos: Qos::AtMostOnce,
+            dup: false,
+            retain: false,
+            packet_id: None,
+            properties: PublishProperties { topic_alias: Some(alias), ..PublishProperties::default() },
+        })));
+    };
+    publish("chats/1/send", 3);
+    publish("", 3);
+    publish("", 4);
+    let topics: Vec<_> = machine.commands().into_iter().map(|command| command.topic).collect();
+    assert_eq!(topics, ["chats/1/send"; 2]);
+    assert!(matches!(machine.written()[..], [Out::Disconnect(Reason::ProtocolError, _)]));
+}
+
+#[test]
 fn a_client_that_does_not_take_its_answers_is_not_read() {
     let mut machine = Machine::new(start());
     for _ in 0..MAX_OUT {

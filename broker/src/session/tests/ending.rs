@@ -35,7 +35,10 @@ fn what_the_client_may_not_send_ends_the_connection() {
         dup: false,
         retain: false,
         packet_id: None,
-        properties: PublishProperties { topic_alias: Some(1), ..PublishProperties::default() },
+        properties: PublishProperties {
+            topic_alias: Some(alias::MAX_INBOUND + 1),
+            ..PublishProperties::default()
+        },
     };
     let auth = In::Auth { reason: Reason::ReAuthenticate, method: "token".into(), data: None };
     let cases = [

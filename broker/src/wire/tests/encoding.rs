@@ -259,6 +259,49 @@ fn a_publish_larger_than_the_client_takes_is_dropped() {
     assert!(buf.is_empty());
 }
 
+/// Topic Alias Maximum and Maximum Packet Size.
+fn aliased(aliases: u16, size: u32) -> Wire {
+    let properties = [&[0x22], &aliases.to_be_bytes()[..], &[0x27], &size.to_be_bytes()].concat();
+    open_with(Version::V5, &properties)
+}
+
+#[test]
+fn a_client_that_takes_aliases_is_told_a_topic_once() {
+    let mut wire = aliased(1, LIMIT);
+    let topic = |topic: &str| Out::Publish(Box::new(publish(topic, Qos::AtLeastOnce)));
+    let named = |topic: &str, dup: u8| {
+        frame(0x32 | dup, &join(&[&field(topic), &[0, 7, 3, 0x23, 0, 1], b"payload"])).to_vec()
+    };
+    let by_alias = frame(0x32, &join(&[&field(""), &[0, 7, 3, 0x23, 0, 1], b"payload"])).to_vec();
+    assert_eq!(encoded(&mut wire, &topic("topic")), named("topic", 0));
+    assert_eq!(encoded(&mut wire, &topic("topic")), by_alias);
+    assert_eq!(encoded(&mut wire, &topic("other")), named("other", 0), "[MQTT-3.1.2-26]");
+    assert_eq!(encoded(&mut wire, &topic("topic")), named("topic", 0));
+    // Another connection knows nothing of it; one sent again there has its topic, too.
+    let mut again = publish("topic", Qos::AtLeastOnce);
+    again.dup = true;
+    assert_eq!(encoded(&mut aliased(1, LIMIT), &Out::Publish(Box::new(again))), named("topic", 8));
+}
+
+#[test]
+fn an_alias_counts_only_once_the_packet_that_tells_it_was_written() {
+    let mut wire = aliased(8, 40);
+    let with = |payload: usize| {
+        let payload = Bytes::from(vec![b'x'; payload]);
+        Out::Publish(Box::new(Publish { payload, ..publish("topic", Qos::AtMostOnce) }))
+    };
+    let plain = 2 + 7 + 1;
+    let mut buf = BytesMut::new();
+    assert_eq!(wire.encode(&with(40 - plain + 1), &mut buf), Encoded::TooLarge);
+    assert!(buf.is_empty());
+    let largest = encoded(&mut wire, &with(40 - plain));
+    assert_eq!(largest.len(), 40, "the name alone just fits");
+    let told = encoded(&mut wire, &with(1));
+    assert_eq!(told, frame(0x30, &join(&[&field("topic"), &[3, 0x23, 0, 1], b"x"])));
+    let larger = encoded(&mut wire, &with(40 - plain + 2));
+    assert_eq!(larger.len(), 40, "an alias makes room for the payload");
+}
+
 #[test]
 fn without_request_problem_information_acknowledgements_are_bare() {
     // [MQTT-3.1.2-29]
