@@ -1,6 +1,7 @@
 //! One socket: reads bytes, runs the session machine, does what it asks, writes bytes.
 
 mod admission;
+mod reauthentication;
 
 use crate::{
     command::{self, Publisher},
@@ -13,6 +14,7 @@ use crate::{
 use admission::Admitted;
 use bytes::BytesMut;
 use curlew_domain::{
+    account::Principal,
     chat::StayEnd,
     clock::{Clock, Entropy, Timestamp},
     event::{Event, EventBody},
@@ -179,6 +181,7 @@ enum Done {
     CursorsSaved(curlew_domain::Result<bool>),
     Read(Page),
     Stays(Vec<StayEnd>),
+    Authenticated(curlew_domain::Result<Option<Principal>>),
 }
 
 struct Connection<S> {
@@ -332,6 +335,11 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
                 metrics::counter!("curlew_mqtt_messages_received_total").increment(1);
                 self.waiting.push_back(command);
             }
+            Action::Authenticate(token) => {
+                let (edge, held) = (Arc::clone(&self.edge), self.registration.held_login());
+                let done = reauthentication::reauthenticate(edge, held, self.publisher.principal, token);
+                self.tasks.push(done.map(Done::Authenticated).boxed());
+            }
             Action::SaveSubscriptions { filters, follow, cursors } => {
                 let (sessions, fence, me) = (Arc::clone(&services.sessions), self.fence, self.me);
                 self.saving = true;
@@ -391,6 +399,17 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
             Done::CursorsSaved(Err(error)) => {
                 tracing::warn!(%error, "cursors could not be stored");
                 self.session.cursors_saved(false, now);
+            }
+            Done::Authenticated(Ok(principal)) => {
+                if let Some(principal) = principal {
+                    self.publisher.principal = principal;
+                    self.expires_at = principal.expires_at;
+                }
+                self.session.authenticated(principal.is_some());
+            }
+            Done::Authenticated(Err(error)) => {
+                tracing::warn!(%error, "a token could not be checked");
+                self.session.close(Reason::ServerBusy, "the token could not be checked now; try again");
             }
             Done::Read(page) => self.session.handle_page(page),
             Done::Stays(stays) => {

@@ -56,7 +56,8 @@ pub struct SessionKey {
 struct Handle {
     number: u64,
     user: UserId,
-    login: LoginId,
+    /// Replaced by re-authentication.
+    login: Mutex<LoginId>,
     fence: SessionFence,
     key: SessionKey,
     inbox: mpsc::Sender<Delivery>,
@@ -81,6 +82,11 @@ impl Registration {
     /// Nothing more will be written to the socket.
     pub fn writing_stopped(&self) {
         self.handle.silent.cancel();
+    }
+
+    /// By which login the connection lives.
+    pub fn held_login(&self) -> HeldLogin {
+        HeldLogin(Arc::clone(&self.handle))
     }
 
     /// Whether deliveries were lost since the last call.
@@ -120,6 +126,18 @@ impl Registration {
             state.parked_order.retain(|id| *id != session);
         }
         parked.unwrap_or_default()
+    }
+}
+
+/// The login by which a connection lives: whose end ends it.
+#[derive(Debug)]
+pub struct HeldLogin(Arc<Handle>);
+
+impl HeldLogin {
+    /// From now on it is this one, and no other. A logout that was answered before found nothing to end: ask then whether
+    /// it is live.
+    pub fn replace(&self, login: LoginId) {
+        *self.0.login() = login;
     }
 }
 
@@ -195,7 +213,7 @@ impl Registry {
         let handle = Arc::new(Handle {
             number: self.numbers.fetch_add(1, Ordering::Relaxed),
             user,
-            login,
+            login: Mutex::new(login),
             fence,
             key,
             inbox,
@@ -346,6 +364,10 @@ impl State {
 }
 
 impl Handle {
+    fn login(&self) -> MutexGuard<'_, LoginId> {
+        self.login.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn tell(&self, delivery: Delivery) {
         if self.inbox.try_send(delivery).is_err() {
             self.lagging.store(true, Ordering::Release);
@@ -383,7 +405,7 @@ impl Relay for Registry {
         let concerned: Vec<_> = {
             let state = self.lock();
             let handles = state.users.values().flat_map(|online| &online.handles);
-            handles.filter(|handle| logins.contains(&handle.login)).cloned().collect()
+            handles.filter(|handle| logins.contains(&handle.login())).cloned().collect()
         };
         for handle in &concerned {
             handle.end.send_replace(Some(Ending::LoginEnded));

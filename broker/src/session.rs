@@ -7,6 +7,7 @@
 //! ([`Session::handle_row`]) or from reading the log ([`Session::handle_page`]) and go out as PUBLISH, per stream in `seq`
 //! order, inside the in-flight window; whatever does not fit waits in the log, not in memory.
 
+mod authentication;
 mod commands;
 mod cursors;
 mod filters;
@@ -20,6 +21,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+pub use authentication::TOKEN_METHOD;
 pub use interface::{Action, Command, Failure, Outcome, Page, Parked, Start};
 pub use window::Unacknowledged;
 
@@ -27,6 +29,7 @@ use crate::{
     alias,
     packet::{AckProperties, In, Out, PacketId, Reason, Version},
 };
+use authentication::Authentication;
 use commands::Received;
 use curlew_domain::{
     ids::{Stream, StreamId, UserId},
@@ -80,6 +83,7 @@ pub struct Session {
     flushing: bool,
     failures: VecDeque<Failure>,
     expiry_secs: u32,
+    authentication: Authentication,
     closed: bool,
 }
 
@@ -124,13 +128,21 @@ impl Session {
             flushing: false,
             failures: VecDeque::new(),
             expiry_secs: start.expiry_secs,
+            authentication: if start.named_method { Authentication::Idle } else { Authentication::Unnamed },
             closed: false,
         }
     }
 
     /// Whether the connection should read from its socket. When not, the client waits: nothing is refused.
     pub fn wants_input(&self) -> bool {
-        !self.closed && self.saving.is_none() && self.commands < MAX_COMMANDS && self.out.len() < MAX_OUT
+        !self.closed && !self.is_held() && self.out.len() < MAX_OUT
+    }
+
+    /// Whether input waits for the server, so that the client's silence is not its own.
+    fn is_held(&self) -> bool {
+        self.saving.is_some()
+            || self.authentication == Authentication::Running
+            || self.commands >= MAX_COMMANDS
     }
 
     /// A packet arrived.
@@ -171,7 +183,7 @@ impl Session {
             // Nothing is ever sent at QoS 2.
             In::PubRec(..) | In::PubComp(..) => Err((Reason::ProtocolError, "nothing was sent at QoS 2")),
             In::Connect(_) => Err((Reason::ProtocolError, "a second CONNECT [MQTT-3.1.0-2]")),
-            In::Auth { .. } => Err((Reason::BadAuthenticationMethod, "re-authentication is not supported")),
+            In::Auth { reason, method, data } => self.handle_auth(reason, &method, data.as_ref()),
             In::Disconnect { session_expiry, .. } => self.handle_disconnect(session_expiry),
         };
         if let Err((reason, detail)) = outcome {
@@ -241,8 +253,7 @@ impl Session {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.saving.is_some() || self.commands >= MAX_COMMANDS {
-            // Nothing is read, so that silence is not the client's.
+        if self.is_held() {
             self.last_packet = now;
         } else if self.keep_alive.is_some_and(|after| now >= self.last_packet + after) {
             self.close(

@@ -5,7 +5,7 @@ use crate::{
     alias,
     packet::{ConnAckProperties, Connect, Out, Reason, Version},
     registry::{Registration, SessionKey},
-    session::{MAX_COMMANDS, MAX_EXPIRY_SECS, Start},
+    session::{MAX_COMMANDS, MAX_EXPIRY_SECS, Start, TOKEN_METHOD},
 };
 use curlew_domain::{
     Error,
@@ -18,8 +18,6 @@ use std::sync::Arc;
 
 /// Longest client identifier.
 const MAX_CLIENT_ID: usize = 512;
-/// The one authentication method.
-const TOKEN_METHOD: &str = "token";
 
 /// A CONNECT that was let in.
 pub struct Admitted {
@@ -110,6 +108,7 @@ pub async fn admit(edge: &Arc<Edge>, connect: Connect) -> Result<Box<Admitted>, 
         window: connect.receive_maximum.min(edge.in_flight),
         keep_alive: connect.keep_alive,
         expiry_secs,
+        named_method: connect.authentication_method.is_some(),
     };
     let connack = connack(edge, &connect, present, expiry_secs, assigned);
     Ok(Box::new(Admitted { principal, fence, version: connect.version, registration, connack, start, stays }))

@@ -284,6 +284,18 @@ async fn ending_a_login_returns_when_nothing_more_is_written() {
     ending.await;
 }
 
+#[tokio::test]
+async fn a_connection_ends_with_the_login_it_lives_by_now() {
+    let registry = Registry::new();
+    let alice = connect(&registry, ALICE);
+    alice.held_login().replace(id(9));
+    registry.end_logins(&[id(ALICE)]).await;
+    assert_eq!(*alice.end.borrow(), None);
+    alice.writing_stopped();
+    registry.end_logins(&[id(9)]).await;
+    assert_eq!(*alice.end.borrow(), Some(Ending::LoginEnded));
+}
+
 #[test]
 fn who_comes_after_the_shutdown_began_is_sent_away_too() {
     let registry = Registry::new();

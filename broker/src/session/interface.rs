@@ -15,6 +15,8 @@ use curlew_domain::{
 pub enum Action {
     /// Carry out a command; report with [`Session::command_done`](super::Session::command_done), in the order handed out.
     Command(Command),
+    /// Whose token is this? Report with [`Session::authenticated`](super::Session::authenticated). Until then no input is wanted.
+    Authenticate(String),
     /// Store filters and cursor map; report with [`Session::subscriptions_saved`](super::Session::subscriptions_saved). Until then no input is wanted.
     SaveSubscriptions {
         /// All filters now.
@@ -119,6 +121,8 @@ pub struct Start {
     pub keep_alive: u16,
     /// Session Expiry Interval in seconds.
     pub expiry_secs: u32,
+    /// Whether CONNECT named the authentication method.
+    pub named_method: bool,
 }
 
 /// A page of a log.

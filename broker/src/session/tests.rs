@@ -1,5 +1,6 @@
 //! The machine by itself: packets and commits in, packets and actions out, time passed in.
 
+mod authentication;
 mod commands;
 mod delivery;
 mod ending;
@@ -94,6 +95,7 @@ fn start() -> Start {
         window: 4,
         keep_alive: 0,
         expiry_secs: 3600,
+        named_method: false,
     }
 }
 

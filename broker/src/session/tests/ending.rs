@@ -45,7 +45,7 @@ fn what_the_client_may_not_send_ends_the_connection() {
         (In::PubRec(packet(1), Reason::Success), Reason::ProtocolError),
         (In::PubComp(packet(1), Reason::Success), Reason::ProtocolError),
         (In::Publish(Box::new(alias)), Reason::TopicAliasInvalid),
-        (auth, Reason::BadAuthenticationMethod),
+        (auth, Reason::ProtocolError),
     ];
     for (packet, reason) in cases {
         let mut machine = Machine::new(start());

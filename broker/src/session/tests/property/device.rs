@@ -168,6 +168,7 @@ impl Device {
             window,
             keep_alive: 0,
             expiry_secs: 3600,
+            named_method: false,
         };
         let mut session = Session::new(start, now);
         session.handle_stays(stays);
@@ -417,6 +418,7 @@ impl Online {
             Action::ListStays => self.reads.push(Read::Stays),
             Action::Close(reason) => self.closing = Some(reason),
             Action::Acknowledged(..) => {}
+            Action::Authenticate(_) => panic!("no AUTH was sent"),
             Action::Command(command) => panic!("nothing was published: {command:?}"),
         }
     }
