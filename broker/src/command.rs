@@ -41,6 +41,12 @@ pub async fn start(
     publisher: Publisher,
     command: &Command,
 ) -> BoxFuture<'static, Outcome> {
+    // Section 3.3.2.3.2.
+    if command.payload_is_utf8 && std::str::from_utf8(&command.payload).is_err() {
+        let error =
+            Error::refused(ErrorCode::InvalidRequest, "the payload is not the UTF-8 it is declared to be");
+        return std::future::ready(failed(error, None)).boxed();
+    }
     let parsed = match topic::parse_command(&command.topic, publisher.principal.user) {
         Ok(parsed) => parsed,
         Err(error) => return std::future::ready(refused_topic(error)).boxed(),

@@ -38,8 +38,10 @@ impl Session {
         if self.is_throttled(publish.qos) {
             self.commands += 1;
         }
-        let Publish { topic, payload, qos, packet_id, .. } = publish;
-        self.actions.push_back(Action::Command(Command { topic, payload, qos, packet_id }));
+        let Publish { topic, payload, qos, packet_id, properties, .. } = publish;
+        let payload_is_utf8 = properties.payload_is_utf8;
+        let command = Command { topic, payload, payload_is_utf8, qos, packet_id };
+        self.actions.push_back(Action::Command(command));
         Ok(())
     }
 

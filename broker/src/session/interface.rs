@@ -50,6 +50,8 @@ pub struct Command {
     pub topic: String,
     /// Payload.
     pub payload: Bytes,
+    /// Whether the client declared it to be UTF-8: Payload Format Indicator (5).
+    pub payload_is_utf8: bool,
     /// Quality of service.
     pub qos: Qos,
     /// Packet identifier, if QoS > 0.
