@@ -68,6 +68,8 @@ pub struct Edge {
     pub max_packet_bytes: u32,
     /// Most publications in flight to one client.
     pub in_flight: u16,
+    /// Longest Keep Alive of a client that can be told so, in seconds; 0: none is too long.
+    pub keep_alive_max: u16,
 }
 
 /// Runs one connection to its end.

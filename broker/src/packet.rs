@@ -373,6 +373,8 @@ pub struct ConnAckProperties {
     pub shared_available: Option<bool>,
     /// Server Keep Alive, seconds.
     pub server_keep_alive: Option<u16>,
+    /// Response Information.
+    pub response_information: Option<String>,
     /// Authentication Method.
     pub authentication_method: Option<String>,
     /// User properties.

@@ -116,6 +116,11 @@ pub fn events_topic(user: UserId) -> String {
     format!("users/{user}/events")
 }
 
+/// Under which the user's devices talk among themselves; where their responses belong.
+pub fn own_prefix(user: UserId) -> String {
+    format!("users/{user}/x/")
+}
+
 /// Where the user's sessions are told of refused commands.
 pub fn errors_topic(user: UserId) -> String {
     format!("users/{user}/errors")

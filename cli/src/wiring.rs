@@ -239,6 +239,7 @@ impl Node {
             entropy: Arc::new(System),
             max_packet_bytes: u32::try_from(config.limits.mqtt_packet_bytes).unwrap_or(u32::MAX),
             in_flight: config.limits.in_flight,
+            keep_alive_max: config.mqtt.keep_alive_max,
         });
         let gate = gate("curlew_mqtt_connections_refused_total", Opening::Header, &config);
         let background = TaskTracker::new();

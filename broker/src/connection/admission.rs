@@ -6,11 +6,13 @@ use crate::{
     packet::{ConnAckProperties, Connect, Out, Reason, Version},
     registry::{Registration, SessionKey},
     session::{MAX_COMMANDS, MAX_EXPIRY_SECS, Start, TOKEN_METHOD},
+    topic,
 };
 use curlew_domain::{
     Error,
     account::Principal,
     chat::StayEnd,
+    ids::UserId,
     services::sessions::SessionWish,
     session::{OpenedSession, SessionFence},
 };
@@ -106,11 +108,11 @@ pub async fn admit(edge: &Arc<Edge>, connect: Connect) -> Result<Box<Admitted>, 
         cursors,
         parked,
         window: connect.receive_maximum.min(edge.in_flight),
-        keep_alive: connect.keep_alive,
+        keep_alive: server_keep_alive(edge, &connect).unwrap_or(connect.keep_alive),
         expiry_secs,
         named_method: connect.authentication_method.is_some(),
     };
-    let connack = connack(edge, &connect, present, expiry_secs, assigned);
+    let connack = connack(edge, &connect, principal.user, present, expiry_secs, assigned);
     Ok(Box::new(Admitted { principal, fence, version: connect.version, registration, connack, start, stays }))
 }
 
@@ -157,9 +159,19 @@ fn client_id(edge: &Edge, connect: &Connect) -> Result<(String, Option<String>),
     Ok((assigned.clone(), Some(assigned)))
 }
 
+/// The Keep Alive that counts instead of the client's, if it asks for more than the operator allows, or for none
+/// `[MQTT-3.1.2-21]`. 3.1.1 cannot tell a client, which would then be sent away for keeping its own word: there what the
+/// client asks for counts.
+fn server_keep_alive(edge: &Edge, connect: &Connect) -> Option<u16> {
+    let max = edge.keep_alive_max;
+    let exceeds = max > 0 && (connect.keep_alive == 0 || connect.keep_alive > max);
+    (connect.version == Version::V5 && exceeds).then_some(max)
+}
+
 fn connack(
     edge: &Edge,
     connect: &Connect,
+    me: UserId,
     session_present: bool,
     expiry_secs: u32,
     assigned: Option<String>,
@@ -171,6 +183,9 @@ fn connack(
         assigned_client_id: assigned,
         topic_alias_maximum: Some(alias::MAX_INBOUND),
         shared_available: Some(false),
+        server_keep_alive: server_keep_alive(edge, connect),
+        // [MQTT-3.1.2-28]
+        response_information: connect.request_response_information.then(|| topic::own_prefix(me)),
         authentication_method: connect.authentication_method.clone(),
         ..ConnAckProperties::default()
     };

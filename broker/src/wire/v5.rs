@@ -260,7 +260,7 @@ fn conn_ack(session_present: bool, reason: Reason, properties: &ConnAckPropertie
         subscription_identifiers_available: properties.subscription_ids_available.unwrap_or(true),
         shared_subscription_available: properties.shared_available.unwrap_or(true),
         server_keepalive_sec: properties.server_keep_alive,
-        response_info: None,
+        response_info: text(properties.response_information.as_ref()),
         server_reference: None,
         auth_method: text(properties.authentication_method.as_ref()),
         auth_data: None,

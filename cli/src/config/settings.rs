@@ -94,6 +94,9 @@ settings! {
     mqtt: Mqtt {
         /// Address of the MQTT server; port 0: any.
         listen: SocketAddr = "127.0.0.1:1883", kind::address();
+        /// Longest Keep Alive of a client, in seconds; who asks for more, or for none, gets this one, if it speaks MQTT 5,
+        /// which can tell it. 0: as the client asks.
+        keep_alive_max: u16 = "0", kind::whole(0..=65_535);
     }
     /// MQTT over TLS.
     tls: Tls {

@@ -125,6 +125,7 @@ fn connack_of_5_in_full() {
         subscription_ids_available: Some(false),
         shared_available: Some(false),
         server_keep_alive: Some(90),
+        response_information: Some("users/1/x/".to_owned()),
         authentication_method: Some("token".to_owned()),
         user_properties: vec![("k".to_owned(), "v".to_owned())],
     };
@@ -142,6 +143,7 @@ fn connack_of_5_in_full() {
     assert!(ack.wildcard_subscription_available);
     assert!(!ack.subscription_identifiers_available && !ack.shared_subscription_available);
     assert_eq!((ack.server_keepalive_sec, ack.auth_method.as_deref()), (Some(90), Some("token")));
+    assert_eq!(ack.response_info.as_deref(), Some("users/1/x/"));
     assert_eq!(ack.user_properties.len(), 1);
 
     // [MQTT-3.2.2-6]
