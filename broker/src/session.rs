@@ -84,6 +84,8 @@ pub struct Session {
     failures: VecDeque<Failure>,
     expiry_secs: u32,
     authentication: Authentication,
+    /// The client's DISCONNECT.
+    farewell: Option<Reason>,
     closed: bool,
 }
 
@@ -129,6 +131,7 @@ impl Session {
             failures: VecDeque::new(),
             expiry_secs: start.expiry_secs,
             authentication: if start.named_method { Authentication::Idle } else { Authentication::Unnamed },
+            farewell: None,
             closed: false,
         }
     }
@@ -184,14 +187,14 @@ impl Session {
             In::PubRec(..) | In::PubComp(..) => Err((Reason::ProtocolError, "nothing was sent at QoS 2")),
             In::Connect(_) => Err((Reason::ProtocolError, "a second CONNECT [MQTT-3.1.0-2]")),
             In::Auth { reason, method, data } => self.handle_auth(reason, &method, data.as_ref()),
-            In::Disconnect { session_expiry, .. } => self.handle_disconnect(session_expiry),
+            In::Disconnect { reason, session_expiry } => self.handle_disconnect(reason, session_expiry),
         };
         if let Err((reason, detail)) = outcome {
             self.close(reason, detail);
         }
     }
 
-    fn handle_disconnect(&mut self, session_expiry: Option<u32>) -> Result<(), Violation> {
+    fn handle_disconnect(&mut self, reason: Reason, session_expiry: Option<u32>) -> Result<(), Violation> {
         match session_expiry {
             Some(wish) if wish > 0 && self.expiry_secs == 0 => {
                 return Err((
@@ -202,9 +205,16 @@ impl Session {
             Some(wish) => self.expiry_secs = wish.min(MAX_EXPIRY_SECS),
             None => {}
         }
+        self.farewell = Some(reason);
         self.closed = true;
         self.actions.push_back(Action::Close(Reason::Success));
         Ok(())
+    }
+
+    /// Whether the client left in a way that takes its will back: by DISCONNECT with reason 0x00, in 3.1.1 by any
+    /// `[MQTT-3.14.4-3]`. However else the connection ends, the will stands.
+    pub fn will_taken_back(&self) -> bool {
+        self.farewell == Some(Reason::Success)
     }
 
     /// Session Expiry Interval, seconds, as it is now.
@@ -262,7 +272,7 @@ impl Session {
             );
         }
         if self.window.full_since().is_some_and(|since| now >= since + STALL) {
-            self.close(Reason::UnspecifiedError, "a full in-flight window was not acknowledged for 60 s");
+            self.close(Reason::QuotaExceeded, "a full in-flight window was not acknowledged for 60 s");
         }
         if self.flush_due.is_some_and(|due| now >= due) {
             self.flush();

@@ -27,6 +27,28 @@ fn disconnect_cannot_keep_a_session_that_was_to_end() {
 }
 
 #[test]
+fn only_a_normal_disconnect_takes_the_will_back() {
+    // [MQTT-3.14.4-3]; of 3.1.1 the wire layer makes reason 0x00.
+    for (reason, taken_back) in
+        [(Reason::Success, true), (Reason::DisconnectWithWill, false), (Reason::UnspecifiedError, false)]
+    {
+        let mut machine = Machine::new(start());
+        machine.receive(In::Disconnect { reason, session_expiry: None });
+        assert_eq!(
+            (machine.closed(), machine.session.will_taken_back()),
+            (Some(Reason::Success), taken_back)
+        );
+    }
+    let mut machine = Machine::new(Start { expiry_secs: 0, ..start() });
+    disconnect(&mut machine, Some(60));
+    assert!(!machine.session.will_taken_back(), "it was none");
+    let mut machine = Machine::new(start());
+    machine.session.close(Reason::SessionTakenOver, "a newer one");
+    disconnect(&mut machine, None);
+    assert!(!machine.session.will_taken_back(), "it came too late");
+}
+
+#[test]
 fn what_the_client_may_not_send_ends_the_connection() {
     let alias = Publish {
         topic: "chats".into(),

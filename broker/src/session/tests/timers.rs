@@ -50,7 +50,7 @@ fn a_full_window_without_an_acknowledgement_for_60_s_ends_the_connection() {
     machine.pass(Duration::from_millis(999));
     assert_eq!(machine.closed(), None, "an acknowledgement, and then 59.999 s");
     machine.pass(Duration::from_millis(1));
-    assert_eq!(machine.closed(), Some(Reason::UnspecifiedError), "the stray one did not count");
+    assert_eq!(machine.closed(), Some(Reason::QuotaExceeded), "the stray one did not count");
 }
 
 #[test]

@@ -358,7 +358,7 @@ impl Device {
         assert!(closing || due.is_none_or(|due| due > now), "a timeout that does not go away");
         self.pump(store, now);
         if let Some(Online { closing: Some(reason), .. }) = self.online() {
-            assert_eq!(*reason, Reason::UnspecifiedError, "stalled");
+            assert_eq!(*reason, Reason::QuotaExceeded, "stalled");
             self.disconnect(store, true);
         }
     }
