@@ -7,6 +7,7 @@ use crate::{
     command::{self, Publisher},
     delivery::{Delivery, Ending},
     packet::{In, Out, Reason, Version},
+    rate,
     registry::{Registration, Registry},
     session::{Action, Command, Failure, Outcome, Page, Session},
     wire::{Encoded, Wire},
@@ -70,6 +71,8 @@ pub struct Edge {
     pub in_flight: u16,
     /// Longest Keep Alive of a client that can be told so, in seconds; 0: none is too long.
     pub keep_alive_max: u16,
+    /// How fast a user may publish.
+    pub rates: rate::Limits,
 }
 
 /// Runs one connection to its end.

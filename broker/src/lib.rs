@@ -11,6 +11,7 @@ pub mod delivery;
 pub mod listener;
 pub mod packet;
 pub mod places;
+pub mod rate;
 pub mod reason;
 pub mod registry;
 pub mod session;

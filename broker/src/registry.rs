@@ -10,6 +10,7 @@ mod tests;
 
 use crate::{
     delivery::{Delivery, Ending, SharedEvent, SharedRow},
+    rate::{Limits, Rates},
     session::Parked,
 };
 use async_trait::async_trait;
@@ -82,6 +83,13 @@ impl Registration {
     /// Nothing more will be written to the socket.
     pub fn writing_stopped(&self) {
         self.handle.silent.cancel();
+    }
+
+    /// How fast the user publishes, over all of their connections here.
+    pub fn rates(&self, limits: Limits) -> Arc<Rates> {
+        let mut state = self.registry.lock();
+        let online = state.users.entry(self.handle.user).or_default();
+        Arc::clone(online.rates.get_or_insert_with(|| Arc::new(Rates::new(limits))))
     }
 
     /// By which login the connection lives.
@@ -161,6 +169,8 @@ struct Stay {
 struct Online {
     handles: Vec<Arc<Handle>>,
     stays: HashMap<ChatId, Stay>,
+    /// What they have published; made when it is asked for.
+    rates: Option<Arc<Rates>>,
     /// Whether the stays were read from the store.
     loaded: bool,
 }

@@ -28,6 +28,7 @@ pub use window::Unacknowledged;
 use crate::{
     alias,
     packet::{AckProperties, In, Out, PacketId, Reason, Version},
+    rate::Rates,
 };
 use authentication::Authentication;
 use commands::Received;
@@ -40,6 +41,7 @@ use quota::Quota;
 use rows::{Listing, Ready};
 use std::{
     collections::{HashMap, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use streams::Streams;
@@ -74,6 +76,9 @@ pub struct Session {
     commands: u16,
     quota: Quota,
     aliases: alias::Inbound,
+    rates: Arc<Rates>,
+    /// Nothing is read before: the user publishes too fast.
+    held_until: Option<Instant>,
     received: HashMap<PacketId, Received>,
     saving: Option<Saving>,
     listing: Listing,
@@ -121,6 +126,8 @@ impl Session {
             commands: 0,
             quota: Quota::default(),
             aliases: alias::Inbound::default(),
+            rates: start.rates,
+            held_until: None,
             received: start.parked.received.into_iter().map(|id| (id, Received::Recorded)).collect(),
             saving: None,
             listing: Listing::Idle,
@@ -146,6 +153,7 @@ impl Session {
         self.saving.is_some()
             || self.authentication == Authentication::Running
             || self.commands >= MAX_COMMANDS
+            || self.held_until.is_some()
     }
 
     /// A packet arrived.
@@ -155,7 +163,7 @@ impl Session {
         }
         self.last_packet = now;
         let outcome = match packet {
-            In::Publish(publish) => self.handle_publish(*publish),
+            In::Publish(publish) => self.handle_publish(*publish, now),
             In::PubAck(id, _) => {
                 self.handle_puback(id, now);
                 Ok(())
@@ -258,12 +266,14 @@ impl Session {
         let keep_alive = self.keep_alive.filter(|_| !self.closed).map(|after| self.last_packet + after);
         let stall = self.window.full_since().map(|since| since + STALL);
         let flush = self.flush_due.filter(|_| !self.flushing && self.saving.is_none());
-        [keep_alive, stall, flush].into_iter().flatten().min()
+        let held = self.held_until.filter(|_| !self.closed);
+        [keep_alive, stall, flush, held].into_iter().flatten().min()
     }
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.is_held() {
+            self.held_until = self.held_until.filter(|until| *until > now);
             self.last_packet = now;
         } else if self.keep_alive.is_some_and(|after| now >= self.last_packet + after) {
             self.close(

@@ -24,6 +24,7 @@ use curlew_broker::{
         websocket,
     },
     places::Places,
+    rate,
 };
 use curlew_domain::{
     clock::System,
@@ -240,6 +241,10 @@ impl Node {
             max_packet_bytes: u32::try_from(config.limits.mqtt_packet_bytes).unwrap_or(u32::MAX),
             in_flight: config.limits.in_flight,
             keep_alive_max: config.mqtt.keep_alive_max,
+            rates: rate::Limits {
+                messages_per_second: config.limits.messages_per_second,
+                plain_messages_per_second: config.limits.plain_messages_per_second,
+            },
         });
         let gate = gate("curlew_mqtt_connections_refused_total", Opening::Header, &config);
         let background = TaskTracker::new();

@@ -111,6 +111,7 @@ pub async fn admit(edge: &Arc<Edge>, connect: Connect) -> Result<Box<Admitted>, 
         keep_alive: server_keep_alive(edge, &connect).unwrap_or(connect.keep_alive),
         expiry_secs,
         named_method: connect.authentication_method.is_some(),
+        rates: registration.rates(edge.rates),
     };
     let connack = connack(edge, &connect, principal.user, present, expiry_secs, assigned);
     Ok(Box::new(Admitted { principal, fence, version: connect.version, registration, connack, start, stays }))

@@ -1,7 +1,11 @@
 //! Commands: from PUBLISH to the one acknowledgement that reports the commit.
 
 use super::{Action, Command, Failure, Outcome, Session, Violation};
-use crate::packet::{AckProperties, Out, Publish, Qos, Reason, Version};
+use crate::{
+    packet::{AckProperties, Out, Publish, Qos, Reason, Version},
+    rate::Lane,
+};
+use std::time::Instant;
 
 /// QoS 2 commands not yet released, also those of earlier connections; more end the connection.
 pub(super) const MAX_RECEIVED: usize = 1024;
@@ -16,8 +20,9 @@ pub(super) enum Received {
 }
 
 impl Session {
-    pub(super) fn handle_publish(&mut self, mut publish: Publish) -> Result<(), Violation> {
+    pub(super) fn handle_publish(&mut self, mut publish: Publish, now: Instant) -> Result<(), Violation> {
         self.aliases.resolve(&mut publish)?;
+        self.held_until = self.rates.count(Lane::of(&publish.topic), now);
         self.take_quota(&publish)?;
         if publish.qos == Qos::ExactlyOnce
             && let Some(id) = publish.packet_id

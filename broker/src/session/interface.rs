@@ -1,7 +1,10 @@
 //! What the machine and its connection say to each other.
 
 use super::window::Unacknowledged;
-use crate::packet::{PacketId, Qos, Reason, Version};
+use crate::{
+    packet::{PacketId, Qos, Reason, Version},
+    rate::Rates,
+};
 use bytes::Bytes;
 use curlew_domain::{
     error::ErrorCode,
@@ -9,6 +12,7 @@ use curlew_domain::{
     message::LocalId,
     session::{Cursors, Follow},
 };
+use std::sync::Arc;
 
 /// What the machine asks its connection to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +129,8 @@ pub struct Start {
     pub expiry_secs: u32,
     /// Whether CONNECT named the authentication method.
     pub named_method: bool,
+    /// What the user has published, shared by all of their connections.
+    pub rates: Arc<Rates>,
 }
 
 /// A page of a log.

@@ -96,6 +96,7 @@ fn start() -> Start {
         keep_alive: 0,
         expiry_secs: 3600,
         named_method: false,
+        rates: Arc::default(),
     }
 }
 

@@ -156,6 +156,11 @@ settings! {
         mqtt_packet_bytes: usize = "262144", kind::whole(1_024..=16_777_216);
         /// Unacknowledged MQTT messages of a session, each way.
         in_flight: u16 = "64", kind::whole(1..=65_535);
+        /// Commands that a user may publish per second, four times as many at once; who is faster is read later. 0: no
+        /// limit.
+        messages_per_second: u32 = "30", kind::whole(0..=1_000_000);
+        /// The same for topics under users/{me}/x/ and chats/{chat}/x/.
+        plain_messages_per_second: u32 = "200", kind::whole(0..=1_000_000);
         /// MQTT connections of this node; as many again over HTTP.
         connections: usize = "10000", kind::whole(1..=10_000_000);
         /// Connections from one address (of IPv6: from one /64; loopback is not counted), MQTT and HTTP each; 0: no

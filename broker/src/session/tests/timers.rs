@@ -1,6 +1,7 @@
 //! Keep-alive, stalled clients, storing cursors.
 
 use super::*;
+use crate::rate::Limits;
 
 #[test]
 fn a_client_that_is_silent_for_one_and_a_half_keep_alives_is_disconnected() {
@@ -115,4 +116,50 @@ fn cursors_that_could_not_be_stored_are_tried_again() {
     machine.session.cursors_saved(false, machine.now);
     machine.pass(FLUSH_INTERVAL);
     assert_eq!(stored(&mut machine), [1]);
+}
+
+/// Commands of which one a second may be read, and four at once.
+fn limited() -> Start {
+    let limits = Limits { messages_per_second: 1, plain_messages_per_second: 100 };
+    Start { rates: Arc::new(Rates::new(limits)), keep_alive: 1, ..start() }
+}
+
+#[test]
+fn who_publishes_too_fast_is_read_later() {
+    let mut machine = Machine::new(limited());
+    for id in 1..=3 {
+        machine.publish(Qos::AtLeastOnce, id);
+        assert!(machine.session.wants_input());
+    }
+    machine.publish(Qos::AtMostOnce, 0);
+    assert!(!machine.session.wants_input());
+    assert_eq!(machine.commands().len(), 4, "nothing is refused");
+    machine.pass(Duration::from_millis(999));
+    assert!(!machine.session.wants_input());
+    machine.pass(Duration::from_millis(1));
+    assert!(machine.session.wants_input());
+    machine.pass(Duration::from_millis(1_499));
+    assert_eq!(machine.closed(), None, "the silence is the client's only since then");
+    machine.pass(Duration::from_millis(1));
+    assert_eq!(machine.closed(), Some(Reason::KeepAliveTimeout));
+}
+
+#[test]
+fn all_connections_of_a_user_share_one_limit() {
+    let rates = limited().rates;
+    let mut one = Machine::new(Start { rates: Arc::clone(&rates), ..start() });
+    let mut other = Machine::new(Start { rates, ..start() });
+    (1..=4).for_each(|id| one.publish(Qos::AtLeastOnce, id));
+    other.receive(In::PingReq);
+    assert!(other.session.wants_input(), "it has not published");
+    other.publish(Qos::AtLeastOnce, 1);
+    assert!(!other.session.wants_input());
+}
+
+#[test]
+fn only_publications_count() {
+    let mut machine = Machine::new(limited());
+    (0..20).for_each(|_| machine.receive(In::PingReq));
+    (1..=20).for_each(|id| machine.acknowledge(id));
+    assert!(machine.session.wants_input());
 }

@@ -169,6 +169,7 @@ impl Device {
             keep_alive: 0,
             expiry_secs: 3600,
             named_method: false,
+            rates: Arc::default(),
         };
         let mut session = Session::new(start, now);
         session.handle_stays(stays);
