@@ -346,7 +346,8 @@ impl Drop for TestServer {
     }
 }
 
-/// A command line of the program under test: cheap hashing, and nothing of this process's own configuration.
+/// A command line of the program under test: cheap hashing, no limit on how fast a user publishes, and nothing of this
+/// process's own configuration.
 pub fn curlew() -> Command {
     let mut command = Command::new(program());
     for (name, _) in env::vars_os() {
@@ -358,6 +359,7 @@ pub fn curlew() -> Command {
         }
     }
     command.env("CURLEW_AUTH_BCRYPT_COST", "4");
+    command.env("CURLEW_LIMITS_MESSAGES_PER_SECOND", "0").env("CURLEW_LIMITS_PLAIN_MESSAGES_PER_SECOND", "0");
     command
 }
 

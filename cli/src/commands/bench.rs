@@ -15,6 +15,8 @@ use uuid::Uuid;
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Durable sends: how many per second, and how long each waits for its acknowledgement
+    ///
+    /// The server must let its users send as fast as they can: CURLEW_LIMITS_MESSAGES_PER_SECOND=0.
     Sends(sends::Opts),
     /// Idle connections: memory of the server for each
     Idle(idle::Opts),
