@@ -452,7 +452,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
 
     fn handle_timeout(&mut self) {
         if self.expires_at.is_some_and(|end| self.edge.clock.now() >= end) {
-            self.session.close(Reason::MaximumConnectTime, "the access token has expired");
+            self.session.close(Reason::NotAuthorized, "the access token has expired");
         }
         self.session.handle_timeout(Instant::now());
     }
