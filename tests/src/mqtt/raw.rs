@@ -17,6 +17,7 @@ const CONNECT: u8 = 0x10;
 const PUBLISH: u8 = 0x30;
 const PUBACK: u8 = 0x40;
 const SUBSCRIBE: u8 = 0x82;
+const AUTH: u8 = 0xF0;
 const PINGREQ: [u8; 2] = [0xC0, 0];
 const DISCONNECT: [u8; 2] = [0xE0, 0];
 
@@ -59,6 +60,13 @@ pub enum Packet {
         /// Properties.
         properties: Properties,
     },
+    /// AUTH (5)
+    Auth {
+        /// Reason code.
+        reason: u8,
+        /// Properties.
+        properties: Properties,
+    },
     /// Anything else: its first byte and what follows the remaining length.
     Other(u8, Vec<u8>),
 }
@@ -78,13 +86,15 @@ pub struct Publication {
     pub retain: bool,
     /// Packet identifier; 0 at QoS 0.
     pub id: u16,
+    /// Topic Alias (5).
+    pub alias: Option<u32>,
 }
 
 impl fmt::Debug for Publication {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { topic, payload, qos, dup, retain, id } = self;
+        let Self { topic, payload, qos, dup, retain, id, alias } = self;
         let payload = String::from_utf8_lossy(payload);
-        write!(f, "PUBLISH {topic} qos {qos} dup {dup} retain {retain} id {id}: {payload}")
+        write!(f, "PUBLISH {topic} qos {qos} dup {dup} retain {retain} id {id} alias {alias:?}: {payload}")
     }
 }
 
@@ -114,6 +124,12 @@ pub struct Connect {
     pub keep_alive: u16,
     /// Request Problem Information = 0 (5).
     pub no_problem_information: bool,
+    /// Topic Alias Maximum (5).
+    pub topic_alias_maximum: Option<u16>,
+    /// Request Response Information = 1 (5).
+    pub response_information: bool,
+    /// Authentication Method and Authentication Data (5).
+    pub authentication: Option<(String, Vec<u8>)>,
 }
 
 impl Default for Connect {
@@ -127,6 +143,9 @@ impl Default for Connect {
             receive_maximum: None,
             keep_alive: 0,
             no_problem_information: false,
+            topic_alias_maximum: None,
+            response_information: false,
+            authentication: None,
         }
     }
 }
@@ -197,6 +216,18 @@ impl RawClient {
         body.extend(self.no_properties());
         body.extend(payload);
         packet(PUBLISH | (u8::from(dup) << 3) | (qos << 1), &body)
+    }
+
+    /// Sends PUBLISH at QoS 1 with properties (5).
+    pub async fn publish_with(&mut self, properties: &[u8], topic: &str, payload: &[u8], id: u16) {
+        let body = [&text(topic)[..], &id.to_be_bytes(), &property_block(properties), payload].concat();
+        self.write(&packet(PUBLISH | 2, &body)).await;
+    }
+
+    /// Sends AUTH (5).
+    pub async fn authenticate(&mut self, reason: u8, method: &str, data: &[u8]) {
+        let properties = [&[0x15][..], &text(method), &[0x16], &binary(data)].concat();
+        self.write(&packet(AUTH, &[&[reason][..], &property_block(&properties)].concat())).await;
     }
 
     /// Sends SUBSCRIBE, and answers the codes of the SUBACK. Publications that come before it are lost.
@@ -327,7 +358,7 @@ pub fn encode_connect(protocol: Protocol, connect: &Connect) -> Vec<u8> {
 }
 
 fn connect_properties(connect: &Connect) -> Vec<u8> {
-    let mut properties = vec![0];
+    let mut properties = Vec::new();
     if let Some(expiry) = connect.expiry {
         properties.push(0x11);
         properties.extend(expiry.to_be_bytes());
@@ -339,8 +370,26 @@ fn connect_properties(connect: &Connect) -> Vec<u8> {
     if connect.no_problem_information {
         properties.extend([0x17, 0]);
     }
-    properties[0] = u8::try_from(properties.len() - 1).expect("these are few");
-    properties
+    if connect.response_information {
+        properties.extend([0x19, 1]);
+    }
+    if let Some(maximum) = connect.topic_alias_maximum {
+        properties.push(0x22);
+        properties.extend(maximum.to_be_bytes());
+    }
+    if let Some((method, data)) = &connect.authentication {
+        properties.push(0x15);
+        properties.extend(text(method));
+        properties.push(0x16);
+        properties.extend(binary(data));
+    }
+    property_block(&properties)
+}
+
+/// Properties with their length.
+fn property_block(properties: &[u8]) -> Vec<u8> {
+    // A packet without its first byte looks the same.
+    packet(0, properties)[1..].to_vec()
 }
 
 /// A packet: its first byte, the remaining length, the rest.
@@ -394,6 +443,10 @@ fn decode(protocol: Protocol, first: u8, body: Vec<u8>) -> Packet {
             reason: body.first().copied().unwrap_or_default(),
             properties: properties(body.get(1..).unwrap_or_default()),
         },
+        15 => Packet::Auth {
+            reason: body.first().copied().unwrap_or_default(),
+            properties: properties(body.get(1..).unwrap_or_default()),
+        },
         _ => Packet::Other(first, body),
     }
 }
@@ -408,8 +461,12 @@ fn decode_publish(v5: bool, first: u8, body: &[u8]) -> Publication {
         id = number(at);
         at += 2;
     }
+    let mut alias = None;
     if v5 {
-        at += Properties::read(&body[at..]).1;
+        let (properties, size) = Properties::read(&body[at..]);
+        alias = properties.topic_alias;
+        at += size;
     }
-    Publication { topic, payload: body[at..].to_vec(), qos, dup: first & 8 != 0, retain: first & 1 == 1, id }
+    let (dup, retain) = (first & 8 != 0, first & 1 == 1);
+    Publication { topic, payload: body[at..].to_vec(), qos, dup, retain, id, alias }
 }

@@ -11,7 +11,7 @@
 //! | 9 a failure that may pass is never acknowledged | [`durability`] |
 //!
 //! The rest is what people do ([`accounts`], [`contacts`], [`chats`], [`messages`], [`receipts`]), how connections and
-//! processes begin and end ([`sessions`], [`lifecycle`]) and what operators use ([`program`]).
+//! processes begin and end ([`sessions`], [`lifecycle`]), the letter of MQTT ([`standard`]) and what operators use ([`program`]).
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests, too")]
 
@@ -30,6 +30,7 @@ mod program;
 mod receipts;
 mod refused_commands;
 mod sessions;
+mod standard;
 mod tls;
 mod websocket;
 

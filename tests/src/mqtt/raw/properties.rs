@@ -15,6 +15,16 @@ pub struct Properties {
     pub maximum_packet_size: Option<u32>,
     /// Assigned Client Identifier.
     pub assigned_client_id: Option<String>,
+    /// Server Keep Alive.
+    pub server_keep_alive: Option<u32>,
+    /// Topic Alias Maximum.
+    pub topic_alias_maximum: Option<u32>,
+    /// Topic Alias.
+    pub topic_alias: Option<u32>,
+    /// Response Information.
+    pub response_information: Option<String>,
+    /// Authentication Method.
+    pub authentication_method: Option<String>,
 }
 
 impl Properties {
@@ -47,9 +57,13 @@ impl Properties {
             }
             0x27 => self.maximum_packet_size = Some(reader.number(4)),
             0x01 | 0x17 | 0x19 | 0x24 | 0x25 | 0x28 | 0x29 | 0x2A => drop(reader.number(1)),
-            0x13 | 0x22 | 0x23 => drop(reader.number(2)),
+            0x13 => self.server_keep_alive = Some(reader.number(2)),
+            0x22 => self.topic_alias_maximum = Some(reader.number(2)),
+            0x23 => self.topic_alias = Some(reader.number(2)),
             0x02 | 0x18 => drop(reader.number(4)),
-            0x03 | 0x08 | 0x09 | 0x15 | 0x16 | 0x1A | 0x1C => drop(reader.text()),
+            0x15 => self.authentication_method = Some(reader.text()),
+            0x1A => self.response_information = Some(reader.text()),
+            0x03 | 0x08 | 0x09 | 0x16 | 0x1C => drop(reader.text()),
             0x0B => {
                 let (_, size) = variable(reader.bytes).expect("a subscription identifier");
                 reader.take(size);
