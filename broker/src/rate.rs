@@ -1,7 +1,7 @@
 //! How fast a user may publish. Nothing is refused: who is too fast is read later.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -57,8 +57,17 @@ impl Rates {
             Lane::Commands => &self.commands,
             Lane::Plain => &self.plain,
         };
-        bucket.lock().unwrap_or_else(PoisonError::into_inner).count(now)
+        lock(bucket).count(now)
     }
+
+    /// Whether what was published before no longer matters.
+    pub fn is_rested(&self, now: Instant) -> bool {
+        [&self.commands, &self.plain].into_iter().all(|bucket| lock(bucket).is_full(now))
+    }
+}
+
+fn lock(bucket: &Mutex<Bucket>) -> MutexGuard<'_, Bucket> {
+    bucket.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Default for Rates {
@@ -80,6 +89,10 @@ struct Bucket {
 impl Bucket {
     fn new(per_second: u32) -> Self {
         Self { interval: Duration::from_secs(1).checked_div(per_second), full_at: None }
+    }
+
+    fn is_full(&self, now: Instant) -> bool {
+        self.full_at.is_none_or(|full_at| full_at <= now)
     }
 
     /// Takes a token; answers when the next one is there, if it is not yet.
@@ -155,9 +168,11 @@ mod tests {
     fn the_lanes_are_counted_apart() {
         let now = Instant::now();
         let rates = Rates::new(Limits { messages_per_second: 1, plain_messages_per_second: 100 });
-        (0..4).for_each(|_| drop(rates.count(Lane::Commands, now)));
-        assert!(rates.count(Lane::Commands, now).is_some());
+        let waits: Vec<_> = (0..4).map(|_| rates.count(Lane::Commands, now).is_some()).collect();
+        assert_eq!(waits, [false, false, false, true]);
         assert_eq!(rates.count(Lane::Plain, now), None);
+        let second = Duration::from_secs(1);
+        assert!(!rates.is_rested(now + 3 * second) && rates.is_rested(now + 4 * second));
     }
 
     #[test]

@@ -29,7 +29,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -85,11 +85,14 @@ impl Registration {
         self.handle.silent.cancel();
     }
 
-    /// How fast the user publishes, over all of their connections here.
+    /// How fast the user publishes, over all of their connections here; coming back does not begin it anew.
     pub fn rates(&self, limits: Limits) -> Arc<Rates> {
+        let user = self.handle.user;
         let mut state = self.registry.lock();
-        let online = state.users.entry(self.handle.user).or_default();
-        Arc::clone(online.rates.get_or_insert_with(|| Arc::new(Rates::new(limits))))
+        let place = state.resting.iter().position(|(resting, _)| *resting == user);
+        let rested = place.and_then(|place| state.resting.remove(place)).map(|(_, rates)| rates);
+        let online = state.users.entry(user).or_default();
+        Arc::clone(online.rates.get_or_insert_with(|| rested.unwrap_or_else(|| Arc::new(Rates::new(limits)))))
     }
 
     /// By which login the connection lives.
@@ -182,6 +185,8 @@ struct State {
     /// on their way from a commit when the stay is already known from the store.
     chats: HashMap<ChatId, HashMap<UserId, Seq>>,
     keys: HashMap<SessionKey, Arc<Handle>>,
+    /// Of users who left lately and have published a lot: a matter of seconds each.
+    resting: VecDeque<(UserId, Arc<Rates>)>,
     parked: HashMap<SessionId, Parked>,
     parked_order: VecDeque<SessionId>,
 }
@@ -300,10 +305,11 @@ impl Registry {
             state.keys.remove(&handle.key);
         }
         if state.users.get(&user).is_some_and(|online| online.handles.is_empty()) {
-            let stays = state.users.remove(&user).map(|online| online.stays).unwrap_or_default();
+            let Online { stays, rates, .. } = state.users.remove(&user).unwrap_or_default();
             for chat in stays.into_keys() {
                 state.leave(user, chat);
             }
+            state.rest(user, rates, Instant::now());
         }
     }
 
@@ -339,6 +345,17 @@ impl State {
             if members.is_empty() {
                 self.chats.remove(&chat);
             }
+        }
+    }
+
+    /// Keeps how fast a user who is gone has published, while it matters.
+    fn rest(&mut self, user: UserId, rates: Option<Arc<Rates>>, now: Instant) {
+        self.resting.extend(rates.map(|rates| (user, rates)));
+        while self.resting.front().is_some_and(|(_, rates)| rates.is_rested(now)) {
+            self.resting.pop_front();
+        }
+        if self.resting.back().is_some_and(|(_, rates)| rates.is_rested(now)) {
+            self.resting.pop_back();
         }
     }
 

@@ -1,6 +1,7 @@
 //! Who is told what, and who has to go.
 
 use super::*;
+use crate::rate::Lane;
 use curlew_domain::{
     chat::LeaveReason,
     clock::Timestamp,
@@ -282,6 +283,30 @@ async fn ending_a_login_returns_when_nothing_more_is_written() {
     assert_eq!((*alice.end.borrow(), *bob.end.borrow()), (Some(Ending::LoginEnded), None));
     alice.writing_stopped();
     ending.await;
+}
+
+#[test]
+fn the_connections_of_a_user_share_their_rate_and_coming_back_does_not_begin_it_anew() {
+    let limits = Limits { messages_per_second: 1, plain_messages_per_second: 1 };
+    let registry = Registry::new();
+    let now = Instant::now();
+    let one = connect(&registry, ALICE);
+    let other = registry.register(id(ALICE), id(7), fence(7, 1), key(7));
+    let rates = one.rates(limits);
+    assert!(Arc::ptr_eq(&rates, &other.rates(limits)));
+    rates.count(Lane::Commands, now);
+    drop((one, other));
+    let again = connect(&registry, ALICE);
+    assert!(Arc::ptr_eq(&rates, &again.rates(limits)));
+    drop(again);
+
+    // Who has not published, or long ago, leaves nothing behind.
+    let bob = connect(&registry, BOB);
+    bob.rates(limits);
+    drop(bob);
+    assert_eq!(registry.lock().resting.len(), 1);
+    registry.lock().rest(id(BOB), None, now + Duration::from_secs(1));
+    assert!(registry.lock().resting.is_empty());
 }
 
 #[tokio::test]
