@@ -363,8 +363,13 @@ impl State {
         match row.stream {
             Stream::Personal(user) => {
                 if let Entry::NewChat { chat, joined_seq } = row.entry {
-                    self.learn(user, chat, Stay { seq: joined_seq, active: true });
+                    let is_news = self.learn(user, chat, Stay { seq: joined_seq, active: true });
                     self.tell(user, &Delivery::Joined(chat, joined_seq));
+                    // The store was read after the stay had ended: its rows come to nobody, so they must be read.
+                    let known = self.users.get(&user).and_then(|online| online.stays.get(&chat));
+                    if let Some(later) = known.filter(|_| !is_news) {
+                        self.tell(user, &Delivery::Hint(Stream::Chat(chat), later.seq));
+                    }
                 }
                 self.tell(user, &Delivery::Hint(row.stream, row.seq));
             }

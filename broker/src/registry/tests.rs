@@ -169,6 +169,22 @@ fn who_learns_of_a_removal_before_its_row_comes_is_told_to_read_up_to_it() {
 }
 
 #[test]
+fn who_learns_of_a_whole_stay_before_its_rows_come_is_told_to_read_it() {
+    let registry = Registry::new();
+    let mut bob = connect(&registry, BOB);
+    registry.learn_stays(id(BOB), &[]);
+    // Another connection of his has listed the stays meanwhile.
+    registry.learn_stays(id(BOB), &[stay(5, Some(6))]);
+    let joined = vec![entered(BOB, 5), changed(5, &[BOB], &[])];
+    registry.committed(joined.into_iter().chain([changed(6, &[], &[BOB]), left(BOB, 6)]).collect());
+    let told = told(&mut bob);
+    let [Delivery::Joined(_, 5), Delivery::Hint(Stream::Chat(chat), 6), ..] = told[..] else {
+        panic!("{told:?}")
+    };
+    assert_eq!(chat, id(CHAT));
+}
+
+#[test]
 fn who_has_gone_is_in_no_chat() {
     let registry = Registry::new();
     let bob = connect(&registry, BOB);
