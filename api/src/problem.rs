@@ -131,6 +131,7 @@ const fn meaning(code: ErrorCode) -> (StatusCode, &'static str) {
         ErrorCode::UsernameTaken => (StatusCode::CONFLICT, "User name taken"),
         ErrorCode::LocalIdConflict => (StatusCode::CONFLICT, "localId used with another content"),
         ErrorCode::DeviceLimit => (StatusCode::CONFLICT, "Too many devices"),
+        ErrorCode::RetainedFull => (StatusCode::CONFLICT, "Too many retained messages"),
         ErrorCode::GroupFull => (StatusCode::CONFLICT, "Group full"),
         ErrorCode::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "Body too long"),
         ErrorCode::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type"),

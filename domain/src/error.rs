@@ -160,6 +160,8 @@ codes! {
     DeviceLimit = "device-limit",
     /// The group has as many members as allowed.
     GroupFull = "group-full",
+    /// The user has as many retained messages, or bytes of them, as allowed.
+    RetainedFull = "retained-full",
     /// The body is longer than allowed.
     PayloadTooLarge = "payload-too-large",
     /// The body is not JSON.

@@ -14,6 +14,7 @@ pub mod event;
 pub mod ids;
 pub mod message;
 pub mod page;
+pub mod plain;
 pub mod ports;
 pub mod receipt;
 pub mod rules;

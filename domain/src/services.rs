@@ -5,6 +5,7 @@ pub mod chats;
 pub mod contacts;
 pub mod credentials;
 pub mod messaging;
+pub mod plain;
 pub mod receipts;
 pub mod sessions;
 
@@ -21,6 +22,7 @@ pub use accounts::{Accounts, AccountsConfig, Endpoints, RegistrationMode};
 pub use chats::Chats;
 pub use contacts::Contacts;
 pub use messaging::Messaging;
+pub use plain::Plain;
 pub use receipts::Receipts;
 pub use sessions::Sessions;
 
@@ -85,6 +87,8 @@ pub struct Services {
     pub receipts: Arc<Receipts>,
     /// MQTT sessions.
     pub sessions: Arc<Sessions>,
+    /// The plain lane.
+    pub plain: Arc<Plain>,
 }
 
 impl Services {
@@ -97,7 +101,8 @@ impl Services {
             chats: Arc::new(Chats::new(base.clone(), limits.membership)),
             messaging: Arc::new(Messaging::new(base.clone(), limits, content_key)),
             receipts: Arc::new(Receipts::new(base.clone())),
-            sessions: Arc::new(Sessions::new(base)),
+            sessions: Arc::new(Sessions::new(base.clone())),
+            plain: Arc::new(Plain::new(base)),
         })
     }
 }

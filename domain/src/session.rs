@@ -3,6 +3,7 @@
 use crate::{
     clock::Timestamp,
     ids::{ChatId, DeviceId, Seq, SessionId, StreamId, UserId},
+    plain::{NewWill, Settle},
 };
 use std::collections::BTreeMap;
 
@@ -62,6 +63,10 @@ pub struct OpenSession {
     pub expiry_secs: u32,
     /// Sessions kept per device; the one longest disconnected makes room.
     pub max_per_device: u32,
+    /// To be published when the connection ends without a DISCONNECT that takes it back. An earlier connection's will is
+    /// published now if its session ends here (Clean Start, expired) or its delay is 0; else it is forgotten, since its
+    /// session goes on `[MQTT-3.1.3-9]`.
+    pub will: Option<NewWill>,
     /// Now.
     pub at: Timestamp,
 }
@@ -77,6 +82,10 @@ pub struct OpenedSession {
     pub filters: String,
     /// The cursor map.
     pub cursors: Cursors,
+    /// Plain lane: everything in the queue up to here has been sent at least once.
+    pub sent: Seq,
+    /// Plain lane: packet identifiers of its own publications at QoS 2 that were published and not yet released.
+    pub received: Vec<u16>,
 }
 
 /// (session, generation): a write that names a superseded generation changes nothing.
@@ -115,6 +124,10 @@ pub struct CloseSession {
     pub cursors: Cursors,
     /// Session Expiry Interval in seconds; 0 forgets the session.
     pub expiry_secs: u32,
+    /// Plain lane: what was not stored yet.
+    pub settle: Settle,
+    /// Whether the client took its will back; else it is due after its delay, or with the session's end if that is sooner.
+    pub discard_will: bool,
     /// Now.
     pub at: Timestamp,
 }

@@ -11,9 +11,9 @@ use curlew_domain::{
     clock::{Clock, System},
     event::Event,
     ids::{ChatId, LoginId, SessionId, UserId},
-    message::{LocalId, LogRow},
+    message::LocalId,
     ports::{
-        relay::Relay,
+        relay::{Committed, Relay},
         store::{Accounts, AppendMessage, Appended, Chats, Commit, Log, NewPrivateChat, NewUser},
     },
     rules::MembershipLimits,
@@ -35,7 +35,7 @@ struct Nobody;
 
 #[async_trait]
 impl Relay for Nobody {
-    fn committed(&self, _rows: Vec<Arc<LogRow>>) {}
+    fn committed(&self, _: Vec<Committed>) {}
     fn notify(&self, _to: UserId, _event: Arc<Event>, _except: Option<SessionId>) {}
     async fn end_logins(&self, _logins: &[LoginId]) {}
 }

@@ -8,6 +8,7 @@ mod engine;
 mod log;
 mod logins;
 mod messages;
+mod plain;
 mod receipts;
 mod sessions;
 mod settings;
@@ -37,6 +38,7 @@ const READ_PAUSE: Duration = Duration::from_millis(250);
 pub struct SqlStore {
     db: Arc<Db>,
     writer: Writer,
+    process: Arc<Process>,
     content_key: [u8; 32],
     patience: Duration,
 }
@@ -55,7 +57,7 @@ impl SqlStore {
             entropy: Arc::clone(&config.entropy),
         });
         let writer = Writer::start(&db, &config, &process, &relay);
-        Ok(Self { db, writer, content_key, patience: config.patience })
+        Ok(Self { db, writer, process, content_key, patience: config.patience })
     }
 
     /// Refuses further commands, commits those in the queue, answers their callers, closes all connections.
@@ -85,7 +87,7 @@ impl SqlStore {
             users::STATEMENTS,
             writer::STATEMENTS,
         ];
-        let all = files.into_iter().flatten().copied().chain(log::inserts());
+        let all = files.into_iter().flatten().copied().chain(log::inserts()).chain(plain::statements());
         all.map(|(name, sql)| match *self.db {
             Db::Sqlite { .. } => (name, sql.sqlite),
             Db::Postgres { .. } => (name, sql.postgres),

@@ -12,14 +12,18 @@ use curlew_domain::{
     ids::{ChatId, DeviceId, LoginId, RowId, Seq, SessionId, Stream, UserId},
     message::{LogRow, MessageView},
     page::{Page, PageRequest},
+    plain::{
+        DueWill, LastingSession, PlainMessage, PublishPlain, PublishedPlain, QueuePage, Retained, Settle,
+    },
     ports::{
-        relay::Relay,
+        relay::{Committed, Relay},
         store::{
             Accounts, AppendMessage, Appended, ChangeMembers, Chats, Commit, Contacts, EndLogins, Log,
-            LogPage, MessagesFrom, NewGroup, NewLogin, NewPrivateChat, NewUser, Refreshed, Sessions,
+            LogPage, MessagesFrom, NewGroup, NewLogin, NewPrivateChat, NewUser, Plain, Refreshed, Sessions,
         },
     },
     receipt::{Raise, Raised},
+    rules::SendFacts,
     session::{CloseSession, Cursors, OpenSession, OpenedSession, SaveSubscriptions, SessionFence},
 };
 use std::sync::Arc;
@@ -165,6 +169,9 @@ impl Log for FailingStore {
     async fn raise_watermarks(&self, _: Vec<Raise>, _: Timestamp) -> Result<Commit<Vec<Result<Raised>>>> {
         away()
     }
+    async fn find_send_facts(&self, _: UserId, _: ChatId) -> Result<Option<SendFacts>> {
+        away()
+    }
     async fn ping(&self) -> Result<()> {
         away()
     }
@@ -189,12 +196,34 @@ impl Sessions for FailingStore {
     }
 }
 
+#[async_trait]
+impl Plain for FailingStore {
+    async fn publish_plain(&self, _: PublishPlain) -> Result<Commit<PublishedPlain>> {
+        away()
+    }
+    async fn list_queued(&self, _: SessionId, _: Seq, _: u32, _: usize) -> Result<QueuePage> {
+        away()
+    }
+    async fn settle_queue(&self, _: SessionFence, _: Settle) -> Result<bool> {
+        away()
+    }
+    async fn list_retained(&self, _: UserId, _: Retained, _: Timestamp) -> Result<Vec<PlainMessage>> {
+        away()
+    }
+    async fn list_lasting_sessions(&self, _: UserId, _: Timestamp) -> Result<Vec<LastingSession>> {
+        away()
+    }
+    async fn list_due_wills(&self, _: Timestamp, _: u32) -> Result<Vec<DueWill>> {
+        away()
+    }
+}
+
 /// Nobody is connected.
 pub struct NoConnections;
 
 #[async_trait]
 impl Relay for NoConnections {
-    fn committed(&self, _: Vec<Arc<LogRow>>) {}
+    fn committed(&self, _: Vec<Committed>) {}
     fn notify(&self, _: UserId, _: Arc<Event>, _: Option<SessionId>) {}
     async fn end_logins(&self, _: &[LoginId]) {}
 }

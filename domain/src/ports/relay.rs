@@ -4,16 +4,27 @@ use crate::{
     event::Event,
     ids::{LoginId, SessionId, UserId},
     message::LogRow,
+    plain::PlainDelivery,
 };
 use async_trait::async_trait;
 use std::sync::Arc;
 
+/// Something that was committed and that connections wait for.
+#[derive(Clone, Debug)]
+pub enum Committed {
+    /// A row of a log.
+    Row(Arc<LogRow>),
+    /// A publication in a plain lane.
+    Plain(Arc<PlainDelivery>),
+}
+
 /// Carries what was committed to the connections that wait for it.
 #[async_trait]
 pub trait Relay: Send + Sync {
-    /// Takes the rows of one commit. Called after the commit, for one log in `seq` order; a row that gives somebody a stay
-    /// stands in the personal log and comes before the chat's row of the same change. Must not block.
-    fn committed(&self, rows: Vec<Arc<LogRow>>);
+    /// Takes what one commit holds. Called after the commit and before its callers are answered; for one log, and for one
+    /// session's queue, in `seq` order. A row that gives somebody a stay stands in the personal log and comes before the
+    /// chat's row of the same change. Must not block.
+    fn committed(&self, committed: Vec<Committed>);
 
     /// Takes a live or state event for a user's connections. May be shed. `except`: not to this session.
     fn notify(&self, to: UserId, event: Arc<Event>, except: Option<SessionId>);

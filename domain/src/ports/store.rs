@@ -11,11 +11,14 @@ use crate::{
     contact::{ContactFilter, ContactView, RelationAction},
     device::{Device, DeviceChoice},
     error::{Error, Result},
-    ids::{ChatId, DeviceId, LoginId, RowId, Seq, Stream, UserId},
+    ids::{ChatId, DeviceId, LoginId, RowId, Seq, SessionId, Stream, UserId},
     message::{LocalId, LogRow, MessageView},
     page::{Page, PageRequest},
+    plain::{
+        DueWill, LastingSession, PlainMessage, PublishPlain, PublishedPlain, QueuePage, Retained, Settle,
+    },
     receipt::{Raise, Raised},
-    rules::{MembershipChange, MembershipLimits},
+    rules::{MembershipChange, MembershipLimits, SendFacts},
     session::{CloseSession, Cursors, OpenSession, OpenedSession, SaveSubscriptions, SessionFence},
 };
 use async_trait::async_trait;
@@ -50,9 +53,9 @@ impl<T> Future for Commit<T> {
 }
 
 /// Everything the services need kept.
-pub trait Store: Accounts + Contacts + Chats + Log + Sessions {}
+pub trait Store: Accounts + Contacts + Chats + Log + Sessions + Plain {}
 
-impl<T: Accounts + Contacts + Chats + Log + Sessions> Store for T {}
+impl<T: Accounts + Contacts + Chats + Log + Sessions + Plain> Store for T {}
 
 /// A user to be made.
 #[derive(Clone, Debug)]
@@ -345,6 +348,8 @@ pub trait Log: Send + Sync {
         raises: Vec<Raise>,
         at: Timestamp,
     ) -> Result<Commit<Vec<Result<Raised>>>>;
+    /// What [`crate::rules::may_send`] asks about, as it is now; `None`: the chat does not exist. For what is not stored.
+    async fn find_send_facts(&self, user: UserId, chat: ChatId) -> Result<Option<SendFacts>>;
     /// Whether the database answers.
     async fn ping(&self) -> Result<()>;
 }
@@ -363,4 +368,35 @@ pub trait Sessions: Send + Sync {
     /// Forgets sessions whose expiry has passed; answers how many. Sessions without a `disconnected_at` whose process died
     /// count from the start of this process.
     async fn prune_sessions(&self, at: Timestamp) -> Result<u64>;
+}
+
+/// The plain lane.
+#[async_trait]
+pub trait Plain: Send + Sync {
+    /// Queues a publication. In one transaction: a known packet identifier, or a will that is gone, ends it with
+    /// [`Before`](PublishedPlain::Before); the retained message is replaced or removed (refused with
+    /// [`RetainedFull`](crate::ErrorCode::RetainedFull) beyond [`MAX_RETAINED`](crate::plain::MAX_RETAINED) and
+    /// [`MAX_RETAINED_BYTES`](crate::plain::MAX_RETAINED_BYTES)); it enters each queue, from which the oldest messages
+    /// that were never sent go beyond [`MAX_QUEUED`](crate::plain::MAX_QUEUED) and
+    /// [`MAX_QUEUED_BYTES`](crate::plain::MAX_QUEUED_BYTES); the will is forgotten. After the commit the relay gets a
+    /// [`PlainDelivery`](crate::plain::PlainDelivery), in the order of the commits of one user's lane.
+    async fn publish_plain(&self, publish: PublishPlain) -> Result<Commit<PublishedPlain>>;
+    /// A session's queue after `after`, at most so many messages and about so many bytes (at least one message, if there is
+    /// one). Expired messages are in it, too.
+    async fn list_queued(
+        &self,
+        session: SessionId,
+        after: Seq,
+        limit: u32,
+        bytes: usize,
+    ) -> Result<QueuePage>;
+    /// Stores what a session has done. `false`: superseded, and nothing was changed.
+    async fn settle_queue(&self, fence: SessionFence, settle: Settle) -> Result<bool>;
+    /// Retained messages of a user that are not expired at `at`, by topic.
+    async fn list_retained(&self, user: UserId, which: Retained, at: Timestamp) -> Result<Vec<PlainMessage>>;
+    /// The user's sessions that outlive their connections and are not expired.
+    async fn list_lasting_sessions(&self, user: UserId, at: Timestamp) -> Result<Vec<LastingSession>>;
+    /// Wills whose time has come, or whose session is gone; oldest first. Those of connections that died with an earlier
+    /// process count from the start of this one.
+    async fn list_due_wills(&self, at: Timestamp, limit: u32) -> Result<Vec<DueWill>>;
 }

@@ -5,6 +5,7 @@ use crate::{
     account::Principal,
     error::Result,
     ids::UserId,
+    plain::{NewWill, PlainMessage, Settle},
     session::{CloseSession, Cursors, Follow, OpenSession, OpenedSession, SaveSubscriptions, SessionFence},
 };
 use std::time::Duration;
@@ -25,6 +26,32 @@ pub struct SessionWish {
     pub clean_start: bool,
     /// Session Expiry Interval, seconds, already capped at [`MAX_EXPIRY`].
     pub expiry_secs: u32,
+    /// The will.
+    pub will: Option<WillWish>,
+}
+
+/// What a CONNECT says about its will.
+#[derive(Clone, Debug)]
+pub struct WillWish {
+    /// What. It does not expire yet.
+    pub message: PlainMessage,
+    /// Message Expiry Interval, seconds, counted from when it is published.
+    pub expiry_secs: Option<u32>,
+    /// Will Delay Interval, seconds.
+    pub delay_secs: u32,
+}
+
+/// How a session ends its connection.
+#[derive(Clone, Debug)]
+pub struct SessionEnd {
+    /// Acknowledged so far.
+    pub cursors: Cursors,
+    /// Plain lane: what was not stored yet.
+    pub settle: Settle,
+    /// Session Expiry Interval, seconds; 0 forgets the session.
+    pub expiry_secs: u32,
+    /// Whether the client took its will back.
+    pub discard_will: bool,
 }
 
 /// MQTT sessions.
@@ -49,6 +76,12 @@ impl Sessions {
             clean_start: wish.clean_start,
             expiry_secs: wish.expiry_secs,
             max_per_device: MAX_PER_DEVICE,
+            will: wish.will.map(|WillWish { message, expiry_secs, delay_secs }| NewWill {
+                id: self.base.new_id(),
+                message,
+                expiry_secs,
+                delay_secs,
+            }),
             at: self.base.now(),
         };
         self.base.store.open_session(open).await
@@ -72,9 +105,11 @@ impl Sessions {
         self.base.store.save_cursors(fence, cursors).await
     }
 
-    /// Stores the cursor map at the end of a connection; expiry 0 forgets the session.
-    pub async fn close(&self, fence: SessionFence, cursors: Cursors, expiry_secs: u32) -> Result<bool> {
-        self.base.store.close_session(CloseSession { fence, cursors, expiry_secs, at: self.base.now() }).await
+    /// Stores how a session is left at the end of its connection; `false` when superseded.
+    pub async fn close(&self, fence: SessionFence, end: SessionEnd) -> Result<bool> {
+        let SessionEnd { cursors, settle, expiry_secs, discard_will } = end;
+        let close = CloseSession { fence, cursors, expiry_secs, settle, discard_will, at: self.base.now() };
+        self.base.store.close_session(close).await
     }
 
     /// Forgets expired sessions; answers how many.

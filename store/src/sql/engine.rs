@@ -171,10 +171,14 @@ async fn open_postgres(options: PgConnectOptions) -> Result<Db, String> {
 
 type MigrationFile = (i64, &'static str, &'static str);
 
-const SQLITE_MIGRATIONS: &[MigrationFile] =
-    &[(1, "foundation", include_str!("../../../migrations/sqlite/0001_foundation.sql"))];
-const POSTGRES_MIGRATIONS: &[MigrationFile] =
-    &[(1, "foundation", include_str!("../../../migrations/postgres/0001_foundation.sql"))];
+const SQLITE_MIGRATIONS: &[MigrationFile] = &[
+    (1, "foundation", include_str!("../../../migrations/sqlite/0001_foundation.sql")),
+    (2, "plain_lane", include_str!("../../../migrations/sqlite/0002_plain_lane.sql")),
+];
+const POSTGRES_MIGRATIONS: &[MigrationFile] = &[
+    (1, "foundation", include_str!("../../../migrations/postgres/0001_foundation.sql")),
+    (2, "plain_lane", include_str!("../../../migrations/postgres/0002_plain_lane.sql")),
+];
 
 /// On PostgreSQL sqlx holds an advisory lock meanwhile; on SQLite the data directory's lock keeps others out.
 fn migrate(files: &[MigrationFile]) -> Migrator {

@@ -12,6 +12,7 @@ use curlew_domain::{
     clock::Timestamp,
     ids::{ChatId, Seq, Stream, UserId},
     message::{ContactEvent, Entry, LocalId, LogRow, MembersChanged},
+    ports::relay::Committed,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
@@ -183,7 +184,7 @@ pub(crate) async fn append_personal(
         })
         .collect();
     insert_rows(scope.tx, &rows.iter().map(NewRow::from).collect::<Vec<_>>()).await?;
-    scope.rows.extend(rows.into_iter().map(Arc::new));
+    scope.committed.extend(rows.into_iter().map(|row| Committed::Row(Arc::new(row))));
     Ok(())
 }
 

@@ -21,6 +21,7 @@ use curlew_domain::{
     message::{LogRow, MessageView},
     ports::store::{AppendMessage, Appended, Commit, Log, LogPage, MessagesFrom},
     receipt::{Raise, Raised},
+    rules::SendFacts,
 };
 
 statements! {
@@ -162,6 +163,10 @@ impl Log for SqlStore {
         at: Timestamp,
     ) -> Result<Commit<Vec<Result<Raised>>>> {
         self.writer.submit(RaiseWatermarks { raises, at }).await
+    }
+
+    async fn find_send_facts(&self, user: UserId, chat: ChatId) -> Result<Option<SendFacts>> {
+        read!(self, single | tx | append::find_send_facts(tx, user, chat).await?)
     }
 
     async fn ping(&self) -> Result<()> {

@@ -3,6 +3,7 @@
 use super::{
     SqlStore,
     messages::personal_end,
+    plain,
     statement::statements,
     stays::list_stay_ends,
     transaction::Tx,
@@ -14,15 +15,19 @@ use async_trait::async_trait;
 use curlew_domain::{
     Result,
     clock::Timestamp,
-    ids::{Seq, SessionId, StreamId},
+    ids::{Seq, SessionId, StreamId, UserId},
+    plain::LastingSession,
     ports::store::Sessions,
     session::{CloseSession, Cursors, OpenSession, OpenedSession, SaveSubscriptions, SessionFence},
 };
 use uuid::Uuid;
 
 statements! {
-    LOCK_SESSION = ["SELECT s.id, s.generation, s.filters, s.cursors, s.expiry_secs, s.opened_by, s.disconnected_at FROM sessions s
-        WHERE s.device_id = $1 AND s.client_id = $2 AND s.mount = $3" lock(s)];
+    LOCK_SESSION = ["SELECT s.id, s.generation, s.filters, s.cursors, s.expiry_secs, s.opened_by, s.disconnected_at,
+            (SELECT q.sent FROM plain_queues q WHERE q.session_id = s.id),
+            CASE WHEN EXISTS (SELECT 1 FROM plain_received p WHERE p.session_id = s.id) THEN CAST(1 AS BIGINT) ELSE 0 END,
+            CASE WHEN EXISTS (SELECT 1 FROM wills w WHERE w.session_id = s.id) THEN CAST(1 AS BIGINT) ELSE 0 END
+        FROM sessions s WHERE s.device_id = $1 AND s.client_id = $2 AND s.mount = $3" lock(s)];
     REOPEN_SESSION = ["UPDATE sessions SET generation = generation + 1, filters = $2, cursors = $3, expiry_secs = $4, opened_by = $5,
         opened_at = $6, disconnected_at = NULL WHERE id = $1 RETURNING generation"];
     INSERT_SESSION = ["INSERT INTO sessions (id, device_id, user_id, client_id, mount, generation, filters, cursors, expiry_secs,
@@ -33,12 +38,15 @@ statements! {
             WHERE s.device_id = $1 AND s.expiry_secs > 0 AND s.id <> $2
             ORDER BY CASE WHEN s.disconnected_at IS NULL AND s.opened_by = $3 THEN 0 ELSE 1 END,
                 COALESCE(s.disconnected_at, s.opened_at) DESC, s.id DESC
-            LIMIT $5 OFFSET $4)"];
+            LIMIT $5 OFFSET $4) RETURNING id"];
     LOCK_FENCE = ["SELECT s.id FROM sessions s WHERE s.id = $1 AND s.generation = $2" lock(s)];
     SAVE_SUBSCRIPTIONS = ["UPDATE sessions SET filters = $3, cursors = $4 WHERE id = $1 AND generation = $2"];
     SAVE_CURSORS = ["UPDATE sessions SET cursors = $3 WHERE id = $1 AND generation = $2"];
     CLOSE_SESSION = ["UPDATE sessions SET cursors = $3, expiry_secs = $4, disconnected_at = $5 WHERE id = $1 AND generation = $2"];
     DELETE_SESSION = ["DELETE FROM sessions WHERE id = $1 AND generation = $2"];
+    LASTING_SESSIONS = ["SELECT s.id, s.mount, s.filters FROM sessions s WHERE s.user_id = $1 AND s.expiry_secs > 0
+        AND (s.disconnected_at IS NULL OR s.disconnected_at + s.expiry_secs * 1000 > $2)
+        AND (s.disconnected_at IS NOT NULL OR s.opened_by = $3 OR $4 + s.expiry_secs * 1000 > $2)"];
     PRUNE_SESSIONS = ["DELETE FROM sessions WHERE (disconnected_at IS NOT NULL AND disconnected_at + expiry_secs * 1000 <= $1)
         OR (disconnected_at IS NULL AND opened_by <> $2 AND $3 + expiry_secs * 1000 <= $1)"];
 }
@@ -75,6 +83,10 @@ struct Found {
     filters: String,
     cursors: Cursors,
     expired: bool,
+    /// Its queue in the plain lane was sent up to here; `None`: it never had one.
+    sent: Option<Seq>,
+    has_received: bool,
+    has_wills: bool,
 }
 
 impl Found {
@@ -88,6 +100,9 @@ impl Found {
             filters: row.text(2)?,
             cursors: decode_cursors(&row.bytes(3)?)?,
             expired: disconnected.is_some_and(|since| since.saturating_add(expiry_ms) <= now.0),
+            sent: row.seq_or_null(7)?,
+            has_received: row.flag(8)?,
+            has_wills: row.flag(9)?,
         })
     }
 }
@@ -118,14 +133,25 @@ impl Write for OpenSession {
         ];
         let row = scope.tx.find(&REOPEN_SESSION, args).await?.ok_or(sqlx::Error::RowNotFound)?;
         let fence = SessionFence { session: found.id, generation: row.int(0)? };
-        self.trim(scope, found.id).await?;
-        Ok(OpenedSession { fence, present, filters, cursors })
+        if found.has_wills {
+            plain::end_wills(scope.tx, found.id, !present, self.at).await?;
+        }
+        let mut received = Vec::new();
+        if !present && (found.sent.is_some() || found.has_received) {
+            plain::clear_queue(scope.tx, found.id).await?;
+        } else if found.has_received {
+            received = plain::list_received(scope.tx, found.id).await?;
+        }
+        self.finish(scope, fence).await?;
+        let sent = found.sent.filter(|_| present).unwrap_or(0);
+        Ok(OpenedSession { fence, present, filters, cursors, sent, received })
     }
 }
 
 /// Parts of opening a session.
 trait Opening {
     async fn begin(&self, scope: &mut Scope<'_>) -> Result<OpenedSession, sqlx::Error>;
+    async fn finish(&self, scope: &mut Scope<'_>, fence: SessionFence) -> Result<(), sqlx::Error>;
     async fn trim(&self, scope: &mut Scope<'_>, but: SessionId) -> Result<(), sqlx::Error>;
 }
 
@@ -144,9 +170,22 @@ impl Opening for OpenSession {
             self.at
         ];
         scope.tx.execute(&INSERT_SESSION, args).await?;
-        self.trim(scope, self.new_id).await?;
         let fence = SessionFence { session: self.new_id, generation: 1 };
-        Ok(OpenedSession { fence, present: false, filters: String::new(), cursors: Cursors::new() })
+        self.finish(scope, fence).await?;
+        Ok(OpenedSession {
+            fence,
+            present: false,
+            filters: String::new(),
+            cursors: Cursors::new(),
+            sent: 0,
+            received: Vec::new(),
+        })
+    }
+
+    /// What is done however it was opened.
+    async fn finish(&self, scope: &mut Scope<'_>, fence: SessionFence) -> Result<(), sqlx::Error> {
+        plain::store_will(scope.tx, scope.process, self, fence).await?;
+        self.trim(scope, fence.session).await
     }
 
     /// Keeps at most so many sessions of the device that outlive their connection, this one among them.
@@ -156,7 +195,9 @@ impl Opening for OpenSession {
         }
         let others = self.max_per_device.saturating_sub(1);
         let args = args![self.device, but, scope.process.id, others, i64::from(u32::MAX)];
-        scope.tx.execute(&TRIM_SESSIONS, args).await.map(drop)
+        let trimmed = scope.tx.fetch(&TRIM_SESSIONS, args).await?;
+        let trimmed = trimmed.iter().map(|row| row.id(0)).collect::<Result<_, _>>()?;
+        plain::end_wills_of(scope.tx, trimmed, self.at).await
     }
 }
 
@@ -171,7 +212,7 @@ impl Write for SaveSubscriptions {
 
     async fn apply(&self, scope: &mut Scope<'_>) -> Result<Option<Cursors>, Failed> {
         let SessionFence { session, generation } = self.fence;
-        if scope.tx.find(&LOCK_FENCE, args![session, generation]).await?.is_none() {
+        if !holds_fence(scope.tx, self.fence).await? {
             return Ok(None);
         }
         let cursors = enter_streams(scope.tx, self).await?;
@@ -179,6 +220,25 @@ impl Write for SaveSubscriptions {
         let saved = scope.tx.execute(&SAVE_SUBSCRIPTIONS, args).await?;
         Ok((saved == 1).then_some(cursors))
     }
+}
+
+/// Whether the session is still that of this connection; locks it.
+pub(super) async fn holds_fence(tx: &mut Tx, fence: SessionFence) -> Result<bool, sqlx::Error> {
+    let SessionFence { session, generation } = fence;
+    Ok(tx.find(&LOCK_FENCE, args![session, generation]).await?.is_some())
+}
+
+/// The user's sessions that outlive their connections and are not expired.
+pub(super) async fn list_lasting(
+    tx: &mut Tx,
+    process: &Process,
+    user: UserId,
+    at: Timestamp,
+) -> Result<Vec<LastingSession>, sqlx::Error> {
+    let rows = tx.fetch(&LASTING_SESSIONS, args![user, at, process.id, process.started_at]).await?;
+    rows.iter()
+        .map(|row| Ok(LastingSession { session: row.id(0)?, mount: row.text(1)?, filters: row.text(2)? }))
+        .collect()
 }
 
 /// The cursor map under the new filters.
@@ -239,6 +299,12 @@ impl Write for CloseSession {
             let args = args![session, generation, encode_cursors(&self.cursors), self.expiry_secs, self.at];
             scope.tx.execute(&CLOSE_SESSION, args).await?
         };
+        if changed == 1 {
+            if self.expiry_secs > 0 {
+                plain::apply_settle(scope.tx, session, &self.settle).await?;
+            }
+            plain::close_will(scope.tx, self).await?;
+        }
         Ok(changed == 1)
     }
 }
@@ -258,6 +324,8 @@ impl Write for PruneSessions {
 
     async fn apply(&self, scope: &mut Scope<'_>) -> Result<u64, Failed> {
         let Process { id, started_at, .. } = *scope.process;
+        plain::orphan_wills(scope.tx, scope.process).await?;
+        plain::prune_retained(scope.tx, self.at).await?;
         Ok(scope.tx.execute(&PRUNE_SESSIONS, args![self.at, id, started_at]).await?)
     }
 }

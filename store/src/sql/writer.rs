@@ -17,9 +17,8 @@ use async_trait::async_trait;
 use curlew_domain::{
     Error, Result,
     clock::{Clock, Entropy, Timestamp},
-    message::LogRow,
     ports::{
-        relay::Relay,
+        relay::{Committed, Relay},
         store::{AppendMessage, Appended, Commit},
     },
 };
@@ -48,8 +47,8 @@ pub(crate) struct Process {
 /// What a command works with.
 pub(crate) struct Scope<'a> {
     pub tx: &'a mut Tx,
-    /// Rows appended so far, in the order in which the relay gets them.
-    pub rows: &'a mut Vec<Arc<LogRow>>,
+    /// What the relay gets after the commit, in this order.
+    pub committed: &'a mut Vec<Committed>,
     pub process: &'a Process,
 }
 

@@ -12,8 +12,9 @@ use curlew_domain::{
     ids::{ChatId, LoginId, RowId, SessionId, Stream, UserId},
     message::{LocalId, LogRow},
     page::PageRequest,
+    plain::PlainDelivery,
     ports::{
-        relay::Relay,
+        relay::{Committed, Relay},
         store::{
             Accounts, AppendMessage, Appended, ChangeMembers, Chats, Contacts, Log, NewGroup, NewLogin,
             NewPrivateChat, NewUser,
@@ -38,25 +39,42 @@ pub const LIMITS: MembershipLimits = MembershipLimits { group_members: 1024, req
 pub const OPEN: MembershipLimits = MembershipLimits { group_members: 1024, require_contact: false };
 pub const FIRST_PAGE: PageRequest = PageRequest { limit: 50, after: None };
 
-/// Remembers the rows of every commit.
+/// Remembers what every commit held.
 #[derive(Default)]
-pub struct Recorder(Mutex<Vec<Arc<LogRow>>>);
+pub struct Recorder(Mutex<Vec<Committed>>);
 
 impl Recorder {
     pub fn new() -> Arc<Self> {
         Arc::default()
     }
 
-    /// What came since the last call.
+    /// The rows that came since the last call.
     pub fn take(&self) -> Vec<Arc<LogRow>> {
+        let row = |committed| match committed {
+            Committed::Row(row) => Some(row),
+            Committed::Plain(_) => None,
+        };
+        self.take_all().into_iter().filter_map(row).collect()
+    }
+
+    /// The publications that came since the last call.
+    pub fn take_plain(&self) -> Vec<Arc<PlainDelivery>> {
+        let delivery = |committed| match committed {
+            Committed::Plain(delivery) => Some(delivery),
+            Committed::Row(_) => None,
+        };
+        self.take_all().into_iter().filter_map(delivery).collect()
+    }
+
+    fn take_all(&self) -> Vec<Committed> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 }
 
 #[async_trait]
 impl Relay for Recorder {
-    fn committed(&self, rows: Vec<Arc<LogRow>>) {
-        self.0.lock().unwrap().extend(rows);
+    fn committed(&self, committed: Vec<Committed>) {
+        self.0.lock().unwrap().extend(committed);
     }
 
     fn notify(&self, _to: UserId, _event: Arc<Event>, _except: Option<SessionId>) {}

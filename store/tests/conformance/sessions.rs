@@ -4,6 +4,7 @@ use crate::{harness::Fixture, on_both_engines};
 use curlew_domain::{
     clock::Timestamp,
     ids::{ChatId, DeviceId, UserId},
+    plain::Settle,
     ports::store::Sessions,
     rules::MembershipChange,
     session::{
@@ -41,6 +42,7 @@ fn connect(f: &Fixture, (user, device): (UserId, DeviceId), client: &str) -> Ope
         clean_start: false,
         expiry_secs: 100,
         max_per_device: 8,
+        will: None,
         at: f.now(),
     }
 }
@@ -50,7 +52,17 @@ async fn open(f: &Fixture, owner: (UserId, DeviceId), client: &str) -> OpenedSes
 }
 
 async fn close(f: &Fixture, fence: SessionFence, cursors: Cursors, expiry_secs: u32) -> bool {
-    f.store.close_session(CloseSession { fence, cursors, expiry_secs, at: f.now() }).await.unwrap()
+    f.store
+        .close_session(CloseSession {
+            fence,
+            cursors,
+            expiry_secs,
+            settle: Settle::default(),
+            discard_will: true,
+            at: f.now(),
+        })
+        .await
+        .unwrap()
 }
 
 fn all() -> Follow {
@@ -126,8 +138,14 @@ async fn an_expired_session_is_absent(f: Fixture) {
     let taken_over = f.store.open_session(much_later).await.unwrap();
     assert!(taken_over.present, "a connected session does not expire");
     let closed = f.now();
-    let close =
-        CloseSession { fence: taken_over.fence, cursors: Cursors::new(), expiry_secs: 100, at: closed };
+    let close = CloseSession {
+        fence: taken_over.fence,
+        cursors: Cursors::new(),
+        expiry_secs: 100,
+        settle: Settle::default(),
+        discard_will: true,
+        at: closed,
+    };
     assert!(f.store.close_session(close).await.unwrap());
     let just = OpenSession { at: Timestamp(closed.0 + 100_000), ..connect(&f, owner, "c") };
     let again = f.store.open_session(just).await.unwrap();

@@ -6,8 +6,8 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqlSafeStr, S
 
 on_both_engines!(every_statement_is_valid, no_statement_reads_a_whole_table);
 
-/// Runs now and then, and looks at every session.
-const MAY_SCAN: [&str; 1] = ["PRUNE_SESSIONS"];
+/// Run now and then, and look at every session or will.
+const MAY_SCAN: [&str; 2] = ["ORPHAN_WILLS", "PRUNE_SESSIONS"];
 
 async fn every_statement_is_valid(f: Fixture) {
     let statements = f.store.db_statements();

@@ -135,6 +135,7 @@ async fn a_commit_nobody_heard_of_has_one_effect(f: Fixture) {
         clean_start: false,
         expiry_secs: 100,
         max_per_device: 8,
+        will: None,
         at: f.now(),
     };
     let opened = f.store.open_session(open).await.unwrap();

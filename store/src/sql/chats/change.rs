@@ -18,7 +18,7 @@ use curlew_domain::{
     clock::Timestamp,
     ids::{ChatId, Seq, Stream, UserId},
     message::{Entry, LogRow, MembersChanged},
-    ports::store::ChangeMembers,
+    ports::{relay::Committed, store::ChangeMembers},
     rules::{self, MembershipChange, MembershipFacts, MembershipPlan},
 };
 use std::sync::Arc;
@@ -98,7 +98,7 @@ impl Write for ChangeMembers {
         advance_chats(scope.tx, [(self.chat, row.seq, row.at)]).await?;
         move_members(scope.tx, self.chat, &group, row.seq, &plan.change).await?;
         append_personal(scope, self.actor, self.at, personal_entries(self.chat, row.seq, plan)).await?;
-        scope.rows.push(Arc::new(row.clone()));
+        scope.committed.push(Committed::Row(Arc::new(row.clone())));
         Ok(Some(row))
     }
 }

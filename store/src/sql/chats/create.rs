@@ -18,7 +18,10 @@ use curlew_domain::{
     chat::{ChatKind, HistoryVisible, Role},
     ids::{ChatId, Stream, UserId},
     message::{Entry, LocalId, LogRow, MembersChanged},
-    ports::store::{NewGroup, NewPrivateChat},
+    ports::{
+        relay::Committed,
+        store::{NewGroup, NewPrivateChat},
+    },
     rules::{MembershipLimits, may_open_chat, visible_from},
 };
 use std::sync::Arc;
@@ -128,7 +131,7 @@ impl Write for NewGroup {
             entry: Entry::MembersChanged(change),
         };
         insert_rows(scope.tx, &[NewRow::from(&first)]).await?;
-        scope.rows.push(Arc::new(first));
+        scope.committed.push(Committed::Row(Arc::new(first)));
         Ok((id, true))
     }
 }

@@ -14,7 +14,10 @@ use curlew_domain::{
     clock::Timestamp,
     ids::{ChatId, Seq, Stream, UserId},
     message::{Entry, LocalId, LogRow},
-    ports::store::{AppendMessage, Appended},
+    ports::{
+        relay::Committed,
+        store::{AppendMessage, Appended},
+    },
     rules::{SendFacts, may_send},
 };
 use std::{
@@ -164,7 +167,7 @@ pub(crate) async fn append_messages(
         ends.iter().filter(|(_, end)| end.grown).map(|(chat, end)| (*chat, end.seq, end.at)),
     )
     .await?;
-    scope.rows.extend(fresh.into_iter().map(|(row, _)| row));
+    scope.committed.extend(fresh.into_iter().map(|(row, _)| Committed::Row(row)));
     Ok(())
 }
 
@@ -200,8 +203,22 @@ async fn standings(
     tx: &mut Tx,
     run: &[&mut Append],
 ) -> Result<HashMap<(ChatId, UserId), SendFacts>, sqlx::Error> {
-    let pairs: BTreeSet<(ChatId, UserId)> =
-        run.iter().map(|append| (append.message.chat, append.message.sender)).collect();
+    find_facts(tx, run.iter().map(|append| (append.message.chat, append.message.sender)).collect()).await
+}
+
+/// What a send depends on, outside the transaction of one.
+pub(super) async fn find_send_facts(
+    tx: &mut Tx,
+    user: UserId,
+    chat: ChatId,
+) -> Result<Option<SendFacts>, sqlx::Error> {
+    Ok(find_facts(tx, [(chat, user)].into()).await?.remove(&(chat, user)))
+}
+
+async fn find_facts(
+    tx: &mut Tx,
+    pairs: BTreeSet<(ChatId, UserId)>,
+) -> Result<HashMap<(ChatId, UserId), SendFacts>, sqlx::Error> {
     let table = Table::of(pairs, |row, (chat, user)| {
         row.id(chat.uuid()).id(user.uuid());
     });

@@ -5,17 +5,16 @@ use crate::sql::{
     messages::append::{Append, append_messages},
     transaction::Tx,
 };
-use curlew_domain::message::LogRow;
-use std::sync::Arc;
+use curlew_domain::ports::relay::Committed;
 
 /// Runs the commands. An error leaves the transaction to be rolled back; it says nothing about which command was at fault.
 pub(super) async fn apply(
     tx: &mut Tx,
     commands: &mut [Queued],
-    rows: &mut Vec<Arc<LogRow>>,
+    committed: &mut Vec<Committed>,
     process: &Process,
 ) -> Result<(), sqlx::Error> {
-    let mut scope = Scope { tx, rows, process };
+    let mut scope = Scope { tx, committed, process };
     let mut run: Vec<&mut Append> = Vec::with_capacity(commands.len());
     let mut behind = Vec::new();
     for command in commands {

@@ -2,7 +2,10 @@
 
 use super::{BATCH, Process, Queued, batch};
 use crate::{CommitGate, StoreConfig, config::OnFatal, sql::engine::Db, sql::value::args, trouble::Trouble};
-use curlew_domain::{Error, message::LogRow, ports::relay::Relay};
+use curlew_domain::{
+    Error,
+    ports::relay::{Committed, Relay},
+};
 use sqlx::error::DatabaseError;
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -39,7 +42,7 @@ pub(super) struct Lane {
     gate: Option<Arc<dyn CommitGate>>,
     on_fatal: OnFatal,
     /// Rows of the last transaction, whose outcome could not be found out in time: the relay gets them if it was committed.
-    unresolved: Option<Vec<Arc<LogRow>>>,
+    unresolved: Option<Vec<Committed>>,
     /// What is on the disk is unknown: nothing more is committed.
     dead: Option<String>,
 }
@@ -54,7 +57,7 @@ enum Attempt {
 
 /// What a batch came to.
 enum Outcome {
-    Committed(Vec<Arc<LogRow>>),
+    Committed(Vec<Committed>),
     /// One of its commands cannot be run.
     Poisoned(sqlx::Error),
     /// Nothing is known to be stored.
@@ -233,7 +236,7 @@ impl Lane {
     async fn attempt(
         &mut self,
         commands: &mut [Queued],
-        rows: &mut Vec<Arc<LogRow>>,
+        rows: &mut Vec<Committed>,
         deadline: Instant,
     ) -> Result<(), Attempt> {
         let started = Instant::now();
