@@ -1,19 +1,29 @@
 //! What a published command asks of the services.
 
+mod plain;
+
+pub use plain::plain_message;
+
 use crate::{
+    connection::Edge,
+    packet::PublishProperties,
+    plain::Lane,
     reason,
     session::{Command, Outcome},
-    topic::{self, TopicError},
+    topic::{self, Space, TopicError},
 };
+use bytes::Bytes;
 use curlew_domain::{
     Error, ErrorCode, Refusal,
-    account::Principal,
-    ids::{ChatId, Seq, SessionId},
+    ids::{ChatId, Seq, SessionId, UserId},
     message::LocalId,
+    plain::PlainMessage,
     services::{Services, messaging::SendRequest},
 };
 use futures_util::{FutureExt, future::BoxFuture};
 use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+use std::sync::Arc;
 
 /// `chats/{chat}/receipts`.
 #[derive(Deserialize)]
@@ -26,68 +36,127 @@ struct ReceiptsRequest {
 }
 
 /// Who publishes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Publisher {
-    /// Established at CONNECT.
-    pub principal: Principal,
+    /// Who.
+    pub user: UserId,
     /// The session.
     pub session: SessionId,
+    /// Whether it outlives its connection.
+    pub lasting: bool,
+    /// How it names topics.
+    pub space: Space,
+    /// The user's plain lane.
+    pub lane: Arc<Lane>,
 }
 
-/// Hands a command to its service. Waits only for room in the store's queue, so that commands started one after the other
-/// stay in that order; what is answered resolves when the command is committed or refused.
-pub async fn start(
-    services: &Services,
-    publisher: Publisher,
-    command: &Command,
-) -> BoxFuture<'static, Outcome> {
-    // Section 3.3.2.3.2.
-    if command.payload_is_utf8 && std::str::from_utf8(&command.payload).is_err() {
-        let error =
-            Error::refused(ErrorCode::InvalidRequest, "the payload is not the UTF-8 it is declared to be");
-        return std::future::ready(failed(error, None)).boxed();
+/// How a command ended, and what is to be done with it now that it is its turn.
+#[derive(Debug)]
+pub struct Ended {
+    /// For the client.
+    pub outcome: Outcome,
+    /// To be passed on to connections.
+    pub passing: Option<Passing>,
+}
+
+impl From<Outcome> for Ended {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, passing: None }
     }
-    let parsed = match topic::parse_command(&command.topic, publisher.principal.user) {
+}
+
+/// A message of which nothing is kept.
+#[derive(Debug)]
+pub enum Passing {
+    /// Within the user's own plain lane.
+    Own(Arc<PlainMessage>),
+    /// To those who are in the chat now.
+    Signal(ChatId, Arc<PlainMessage>),
+}
+
+/// Hands a command to its service. Waits only for what comes before a place in the store's queue, so that commands started one
+/// after the other stay in that order; what is answered resolves when the command is committed or refused.
+pub async fn start(edge: &Edge, publisher: &Publisher, command: &Command) -> BoxFuture<'static, Ended> {
+    if let Err(error) = check_text(&command.properties, &command.payload) {
+        return std::future::ready(failed(error, None).into()).boxed();
+    }
+    let (parsed, topic) = match publisher.space.command(&command.topic) {
         Ok(parsed) => parsed,
-        Err(error) => return std::future::ready(refused_topic(error)).boxed(),
+        Err(error) => return std::future::ready(refused_topic(error).into()).boxed(),
     };
+    let services = &edge.services;
     let started = match parsed {
-        topic::Command::Send(chat) => send(services, publisher, chat, &command.payload).await,
+        topic::Command::Send(chat) => send(services, publisher.user, chat, &command.payload).await,
         topic::Command::Receipts(chat) => raise(services, publisher, chat, &command.payload),
+        topic::Command::Own => plain::publish(edge, publisher, command, topic.into_owned()).await,
+        topic::Command::Signal(chat) => {
+            plain::signal(edge, publisher, command, chat, topic.into_owned()).await
+        }
     };
-    let payload = command.payload.clone();
-    let failed = move |error| failed(error, local_id(&payload));
-    match started {
-        Ok(waiting) => waiting.map(|outcome| outcome.unwrap_or_else(failed)).boxed(),
-        Err(error) => std::future::ready(failed(error)).boxed(),
-    }
+    let payload = match parsed {
+        topic::Command::Send(_) | topic::Command::Receipts(_) => command.payload.clone(),
+        topic::Command::Own | topic::Command::Signal(_) => Bytes::new(),
+    };
+    let reply = plain::reply_to(publisher, command);
+    let ended = async move {
+        let ended = match started {
+            Ok(waiting) => waiting.await,
+            Err(error) => Err(error),
+        };
+        let (mut ended, result) = match ended {
+            Ok(done) => done,
+            Err(error) => (failed(error, local_id(&payload)).into(), None),
+        };
+        if let (Some(reply), None) = (reply, &ended.passing) {
+            ended.passing = reply.with(&ended.outcome, result);
+        }
+        ended
+    };
+    ended.boxed()
 }
 
-type Started = Result<BoxFuture<'static, Result<Outcome, Error>>, Error>;
+/// Whether a payload is the text that it is declared to be (section 3.3.2.3.2).
+pub fn check_text(properties: &PublishProperties, payload: &[u8]) -> Result<(), Error> {
+    if properties.payload_is_utf8 && std::str::from_utf8(payload).is_err() {
+        let detail = "the payload is not the UTF-8 it is declared to be";
+        return Err(Error::refused(ErrorCode::InvalidRequest, detail));
+    }
+    Ok(())
+}
 
-async fn send(services: &Services, publisher: Publisher, chat: ChatId, payload: &[u8]) -> Started {
+/// What a command came to, and its result in full for those who asked where to send it.
+type Done = (Ended, Option<Value>);
+type Started = Result<BoxFuture<'static, Result<Done, Error>>, Error>;
+
+fn done(properties: Vec<(String, String)>) -> Ended {
+    Outcome::Done { properties, recorded: false }.into()
+}
+
+async fn send(services: &Services, user: UserId, chat: ChatId, payload: &[u8]) -> Started {
     let request: SendRequest = parse(payload)?;
-    let commit = services.messaging.send(publisher.principal.user, chat, request).await?;
-    let done = async move {
+    let commit = services.messaging.send(user, chat, request).await?;
+    let sent = async move {
         let appended = commit.await?;
         let row = appended.row();
         let properties = vec![("messageId".into(), row.id.to_string()), ("seq".into(), row.seq.to_string())];
-        Ok(Outcome::Done { properties })
+        let message = row.message_for(user);
+        Ok((done(properties), message.and_then(|message| serde_json::to_value(message).ok())))
     };
-    Ok(done.boxed())
+    Ok(sent.boxed())
 }
 
-fn raise(services: &Services, publisher: Publisher, chat: ChatId, payload: &[u8]) -> Started {
+fn raise(services: &Services, publisher: &Publisher, chat: ChatId, payload: &[u8]) -> Started {
     let ReceiptsRequest { delivered, read } = parse(payload)?;
     if delivered.is_none() && read.is_none() {
         return Err(Error::invalid("delivered", "required", "needs `delivered`, `read` or both"));
     }
     let receipts = services.receipts.clone();
-    let done = async move {
-        receipts.raise(publisher.principal.user, chat, delivered, read, Some(publisher.session)).await?;
-        Ok(Outcome::Done { properties: Vec::new() })
+    let (user, session) = (publisher.user, publisher.session);
+    let raised = async move {
+        receipts.raise(user, chat, delivered, read, Some(session)).await?;
+        Ok((done(Vec::new()), None))
     };
-    Ok(done.boxed())
+    Ok(raised.boxed())
 }
 
 /// Most bytes of a client's own text that an error repeats.

@@ -2,14 +2,16 @@
 
 mod admission;
 mod reauthentication;
+mod subscribing;
 
 use crate::{
-    command::{self, Publisher},
+    command::{self, Ended, Passing, Publisher},
     delivery::{Delivery, Ending},
     packet::{In, Out, Reason, Version},
+    plain::{Item, wills::Wills},
     rate,
     registry::{Registration, Registry},
-    session::{Action, Command, Failure, Outcome, Page, Session},
+    session::{Action, Command, Due, Failure, Page, Session},
     wire::{Encoded, Wire},
 };
 use admission::Admitted;
@@ -20,7 +22,8 @@ use curlew_domain::{
     clock::{Clock, Entropy, Timestamp},
     event::{Event, EventBody},
     ids::{Seq, Stream, UserId},
-    services::Services,
+    plain::QueuePage,
+    services::{Services, sessions::SessionEnd},
     session::{Cursors, SessionFence},
 };
 use futures_util::{
@@ -34,6 +37,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use subscribing::{Subscribing, due};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 
 /// Longest packet before authentication.
@@ -50,6 +54,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Rows of one page of the log.
 const PAGE: u32 = 64;
+/// Messages of one part of a session's queue.
+const QUEUE_PAGE: u32 = 64;
+/// About so many bytes of them.
+const QUEUE_PAGE_BYTES: usize = 256 * 1024;
 /// Pause before a log that could not be read is tried again.
 const READ_RETRY: Duration = Duration::from_millis(500);
 /// A buffer that grew beyond this is given back when it is empty.
@@ -61,6 +69,8 @@ pub struct Edge {
     pub services: Services,
     /// Who is connected.
     pub registry: Arc<Registry>,
+    /// What connections leave behind.
+    pub wills: Arc<Wills>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Ids.
@@ -73,6 +83,13 @@ pub struct Edge {
     pub keep_alive_max: u16,
     /// How fast a user may publish.
     pub rates: rate::Limits,
+}
+
+impl Edge {
+    /// The instant at which the clock will show this; now, if it has.
+    fn instant_of(&self, end: Timestamp) -> Instant {
+        Instant::now() + self.clock.now().until(end)
+    }
 }
 
 /// Runs one connection to its end.
@@ -180,9 +197,12 @@ impl<S: AsyncRead + AsyncWrite> Pipe<S> {
 
 /// What a task of a connection came to.
 enum Done {
-    /// A command was queued; this resolves with its outcome.
-    Started(Command, BoxFuture<'static, Outcome>),
-    SubscriptionsSaved(curlew_domain::Result<Option<Cursors>>),
+    /// A command was queued; this resolves with what it came to.
+    Started(Command, BoxFuture<'static, Ended>),
+    /// With retained messages that are sent at once.
+    SubscriptionsSaved(curlew_domain::Result<Option<(Cursors, Vec<Due>)>>),
+    Settled(curlew_domain::Result<bool>),
+    Queue(QueuePage),
     CursorsSaved(curlew_domain::Result<bool>),
     Read(Page),
     Stays(Vec<StayEnd>),
@@ -194,7 +214,8 @@ struct Connection<S> {
     pipe: Pipe<S>,
     session: Session,
     me: UserId,
-    publisher: Publisher,
+    principal: Principal,
+    publisher: Arc<Publisher>,
     fence: SessionFence,
     version: Version,
     registration: Registration,
@@ -204,10 +225,12 @@ struct Connection<S> {
     waiting: VecDeque<Command>,
     starting: bool,
     /// Commands queued in the store, in order.
-    started: FuturesOrdered<BoxFuture<'static, (Command, Outcome)>>,
+    started: FuturesOrdered<BoxFuture<'static, (Command, Ended)>>,
     tasks: FuturesUnordered<BoxFuture<'static, Done>>,
     /// Filters are being stored.
     saving: bool,
+    /// What was done with the queue of the plain lane is being stored.
+    settling: bool,
     closing: Option<Reason>,
 }
 
@@ -215,15 +238,24 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
     fn new(edge: Arc<Edge>, mut pipe: Pipe<S>, admitted: Admitted) -> Self {
         pipe.wire.set_max_packet_size(edge.max_packet_bytes);
         pipe.encode(&admitted.connack);
-        let publisher = Publisher { principal: admitted.principal, session: admitted.fence.session };
+        let lasting = admitted.start.expiry_secs > 0;
+        let publisher = Publisher {
+            user: admitted.principal.user,
+            session: admitted.fence.session,
+            lasting,
+            space: admitted.start.space.clone(),
+            lane: Arc::clone(&admitted.registration.lane),
+        };
         let mut session = Session::new(admitted.start, Instant::now());
+        admitted.registration.enter_lane(lasting, session.own_lane());
         session.handle_stays(&admitted.stays);
         Self {
             edge,
             pipe,
             session,
             me: admitted.principal.user,
-            publisher,
+            principal: admitted.principal,
+            publisher: Arc::new(publisher),
             fence: admitted.fence,
             version: admitted.version,
             registration: admitted.registration,
@@ -233,6 +265,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
             started: FuturesOrdered::new(),
             tasks: FuturesUnordered::new(),
             saving: false,
+            settling: false,
             closing: None,
         }
     }
@@ -262,8 +295,8 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
                         break;
                     }
                 }
-                Some((command, outcome)) = self.started.next(), if !self.started.is_empty() => {
-                    self.session.command_done(&command, outcome);
+                Some((command, ended)) = self.started.next(), if !self.started.is_empty() => {
+                    self.handle_ended(&command, ended);
                 }
                 Some(done) = self.tasks.next(), if !self.tasks.is_empty() => self.handle_done(done),
                 Some(delivery) = self.registration.inbox.recv() => self.handle_delivery(delivery),
@@ -302,8 +335,8 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
                 let event = self.failure_event(failure);
                 self.session.handle_failure_event(|| event.to_json().into());
             }
+            let mut acted = self.take_plain();
             self.transmit(now);
-            let mut acted = false;
             while let Some(action) = self.session.poll_action() {
                 acted = true;
                 self.act(action);
@@ -315,6 +348,23 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
         }
         shrink(&mut self.pipe.input);
         shrink(&mut self.pipe.output);
+    }
+
+    /// Takes in what waits in the plain lane, as far as the session has room; whether there was anything.
+    fn take_plain(&mut self) -> bool {
+        let mut any = false;
+        while self.session.wants_plain()
+            && let Some(item) = self.registration.next_plain()
+        {
+            let due = self.due(item);
+            self.session.handle_plain(due);
+            any = true;
+        }
+        any
+    }
+
+    fn due(&self, item: Item) -> Due {
+        due(&self.edge, item)
     }
 
     fn transmit(&mut self, now: Instant) {
@@ -342,15 +392,33 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
             }
             Action::Authenticate(token) => {
                 let (edge, held) = (Arc::clone(&self.edge), self.registration.held_login());
-                let done = reauthentication::reauthenticate(edge, held, self.publisher.principal, token);
+                let done = reauthentication::reauthenticate(edge, held, self.principal, token);
                 self.tasks.push(done.map(Done::Authenticated).boxed());
             }
-            Action::SaveSubscriptions { filters, follow, cursors } => {
-                let (sessions, fence, me) = (Arc::clone(&services.sessions), self.fence, self.me);
+            Action::SaveSubscriptions { filters, follow, cursors, own_lane, retained } => {
                 self.saving = true;
-                let save =
-                    async move { sessions.save_subscriptions(fence, me, filters, follow, cursors).await };
-                self.tasks.push(save.map(Done::SubscriptionsSaved).boxed());
+                let subscribing = Subscribing {
+                    fence: self.fence,
+                    me: self.me,
+                    lasting: self.publisher.lasting,
+                    lane: Arc::clone(&self.publisher.lane),
+                    filters,
+                    follow,
+                    cursors,
+                    own_lane,
+                    retained,
+                };
+                self.tasks.push(subscribing.run(Arc::clone(&self.edge)).boxed());
+            }
+            Action::ReadQueue { after } => {
+                let read = read_queue(Arc::clone(&self.edge), self.fence, after);
+                self.tasks.push(read.map(Done::Queue).boxed());
+            }
+            Action::Settle(settle) => {
+                let (plain, fence) = (Arc::clone(&services.plain), self.fence);
+                self.settling = true;
+                let store = async move { plain.settle(fence, settle).await };
+                self.tasks.push(store.map(Done::Settled).boxed());
             }
             Action::SaveCursors(cursors) => {
                 let (sessions, fence) = (Arc::clone(&services.sessions), self.fence);
@@ -376,25 +444,53 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
         }
         let Some(command) = self.waiting.pop_front() else { return };
         self.starting = true;
-        let (edge, publisher) = (Arc::clone(&self.edge), self.publisher);
+        let (edge, publisher) = (Arc::clone(&self.edge), Arc::clone(&self.publisher));
         let start = async move {
-            let outcome = command::start(&edge.services, publisher, &command).await;
-            Done::Started(command, outcome)
+            let ended = command::start(&edge, &publisher, &command).await;
+            Done::Started(command, ended)
         };
         self.tasks.push(start.boxed());
+    }
+
+    /// It is the command's turn: what it passes on goes before what comes after it.
+    fn handle_ended(&mut self, command: &Command, Ended { outcome, passing }: Ended) {
+        match passing {
+            None => {}
+            Some(Passing::Own(message)) => self.publisher.lane.pass_on(&message, Some(self.fence.session)),
+            Some(Passing::Signal(chat, message)) => {
+                self.edge.registry.signal(chat, &message, self.fence.session);
+            }
+        }
+        self.session.command_done(command, outcome);
     }
 
     fn handle_done(&mut self, done: Done) {
         let now = Instant::now();
         self.saving &= !matches!(done, Done::SubscriptionsSaved(_));
+        self.settling &= !matches!(done, Done::Settled(_));
         match done {
-            Done::Started(command, outcome) => {
+            Done::Started(command, ended) => {
                 self.starting = false;
-                self.started.push_back(outcome.map(|outcome| (command, outcome)).boxed());
+                self.started.push_back(ended.map(|ended| (command, ended)).boxed());
             }
-            Done::SubscriptionsSaved(Ok(Some(cursors))) => self.session.subscriptions_saved(&cursors),
-            Done::SubscriptionsSaved(Ok(None)) | Done::CursorsSaved(Ok(false)) => {
+            Done::SubscriptionsSaved(Ok(Some((cursors, retained)))) => {
+                self.session.subscriptions_saved(&cursors);
+                for due in retained {
+                    self.session.handle_plain(due);
+                }
+            }
+            Done::SubscriptionsSaved(Ok(None)) | Done::CursorsSaved(Ok(false)) | Done::Settled(Ok(false)) => {
                 self.end(Ending::TakenOver);
+            }
+            Done::Settled(Ok(true)) => self.session.settled(),
+            Done::Settled(Err(error)) => {
+                tracing::warn!(%error, "acknowledgements in the plain lane could not be stored");
+                self.session
+                    .close(Reason::ServerBusy, "an acknowledgement could not be stored now; try again");
+            }
+            Done::Queue(QueuePage { messages, more }) => {
+                let page = messages.into_iter().map(|queued| self.due(queued.into())).collect();
+                self.session.handle_queue(page, more);
             }
             Done::SubscriptionsSaved(Err(error)) => {
                 tracing::warn!(%error, "subscriptions could not be stored");
@@ -407,7 +503,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
             }
             Done::Authenticated(Ok(principal)) => {
                 if let Some(principal) = principal {
-                    self.publisher.principal = principal;
+                    self.principal = principal;
                     self.expires_at = principal.expires_at;
                 }
                 self.session.authenticated(principal.is_some());
@@ -433,6 +529,13 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
             Delivery::Hint(stream, seq) => self.session.handle_hint(stream, seq),
             Delivery::Joined(chat, joined_seq) => self.session.handle_joined(chat, joined_seq),
             Delivery::Receipt(chat, event) => self.session.handle_receipt(chat, || event.payload()),
+            Delivery::Signal(message, from) => {
+                let (session, own) = (self.fence.session, from == self.fence.session);
+                let expires = message.expires_at.map(|end| self.edge.instant_of(end));
+                self.session.handle_signal(&message, own, session, expires);
+            }
+            // `pump` looks.
+            Delivery::Plain => {}
         }
     }
 
@@ -475,10 +578,12 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
             loop {
                 self.start_next();
                 tokio::select! {
-                    Some((command, outcome)) = self.started.next(), if !self.started.is_empty() => {
-                        self.session.command_done(&command, outcome);
+                    Some((command, ended)) = self.started.next(), if !self.started.is_empty() => {
+                        self.handle_ended(&command, ended);
                     }
-                    Some(done) = self.tasks.next(), if self.starting || self.saving => self.handle_done(done),
+                    Some(done) = self.tasks.next(), if self.starting || self.saving || self.settling => {
+                        self.handle_done(done);
+                    }
                     else => break,
                 }
             }
@@ -499,14 +604,22 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
         }
         self.registration.writing_stopped();
         self.settle().await;
-        let Self { edge, mut pipe, session, fence, registration, .. } = self;
-        let (cursors, expiry) = (session.cursors(), session.expiry_secs());
-        if expiry > 0 {
+        let Self { edge, mut pipe, mut session, fence, registration, .. } = self;
+        let expiry_secs = session.expiry_secs();
+        let end = SessionEnd {
+            cursors: session.cursors(),
+            settle: session.take_settle(),
+            expiry_secs,
+            discard_will: session.will_taken_back(),
+        };
+        registration.set_lasting(expiry_secs > 0);
+        if expiry_secs > 0 {
             registration.park(session.park());
         }
-        if let Err(error) = edge.services.sessions.close(fence, cursors, expiry).await {
+        if let Err(error) = edge.services.sessions.close(fence, end).await {
             tracing::warn!(%error, "the session's end could not be stored; what it acknowledged last may come again");
         }
+        edge.wills.look();
         tracing::info!(reads, reason = ?self.closing, "disconnected");
         drop(registration);
         if !matches!(self.closing, None | Some(Reason::Success)) {
@@ -546,6 +659,20 @@ async fn read_page(edge: Arc<Edge>, me: UserId, stream: Stream, after: Seq) -> P
             }
             Err(error) => {
                 tracing::warn!(%error, ?stream, "a log could not be read");
+                tokio::time::sleep(READ_RETRY).await;
+            }
+        }
+    }
+}
+
+/// Reads a part of a session's queue, however long the store takes to answer.
+async fn read_queue(edge: Arc<Edge>, fence: SessionFence, after: Seq) -> QueuePage {
+    loop {
+        let page = edge.services.plain.list_queued(fence.session, after, QUEUE_PAGE, QUEUE_PAGE_BYTES).await;
+        match page {
+            Ok(page) => return page,
+            Err(error) => {
+                tracing::warn!(%error, "a queue could not be read");
                 tokio::time::sleep(READ_RETRY).await;
             }
         }

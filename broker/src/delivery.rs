@@ -4,8 +4,9 @@ use crate::packet::Reason;
 use bytes::Bytes;
 use curlew_domain::{
     event::{Audience, Event},
-    ids::{ChatId, Seq, Stream, UserId},
+    ids::{ChatId, Seq, SessionId, Stream, UserId},
     message::LogRow,
+    plain::PlainMessage,
 };
 use std::sync::{Arc, OnceLock};
 
@@ -73,6 +74,10 @@ pub enum Delivery {
     Joined(ChatId, Seq),
     /// A state event of the chat's receipts.
     Receipt(ChatId, Arc<SharedEvent>),
+    /// A message of a chat's plain lane, and the session that published it.
+    Signal(Arc<PlainMessage>, SessionId),
+    /// Something waits in the user's own plain lane.
+    Plain,
 }
 
 /// Why a connection must end, told by somebody else.

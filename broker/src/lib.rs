@@ -2,7 +2,7 @@
 //!
 //! Bytes become packets in [`wire`]; [`session`] is the protocol as a pure state machine; [`connection`] runs one for one
 //! socket; [`registry`] knows who is connected here and brings them what was committed. [`topic`] is the grammar of
-//! topics, [`command`] what a published command asks of the services.
+//! topics, [`command`] what a published command asks of the services; [`plain`] is ordinary MQTT among the devices of one user.
 
 pub mod alias;
 pub mod command;
@@ -11,6 +11,7 @@ pub mod delivery;
 pub mod listener;
 pub mod packet;
 pub mod places;
+pub mod plain;
 pub mod rate;
 pub mod reason;
 pub mod registry;

@@ -3,6 +3,7 @@
 //! types never breaks a rule of the standard that one packet alone can break.
 
 use bytes::Bytes;
+pub use curlew_domain::plain::Qos;
 
 /// Packet identifier; never 0 `[MQTT-2.2.1-3]`.
 pub type PacketId = std::num::NonZeroU16;
@@ -14,17 +15,6 @@ pub enum Version {
     V3,
     /// MQTT 5.0 (protocol level 5).
     V5,
-}
-
-/// Quality of service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Qos {
-    /// At most once.
-    AtMostOnce = 0,
-    /// At least once.
-    AtLeastOnce = 1,
-    /// Exactly once.
-    ExactlyOnce = 2,
 }
 
 /// A reason code of MQTT 5. In 3.1.1 most of them have no form on the wire; [`crate::wire`] maps those that have.
@@ -248,7 +238,7 @@ pub struct Publish {
 }
 
 /// Properties of a PUBLISH (5).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PublishProperties {
     /// Payload Format Indicator: the payload is UTF-8.
     pub payload_is_utf8: bool,

@@ -18,7 +18,7 @@ pub const fn of_refusal(code: ErrorCode) -> Reason {
         | ErrorCode::Blocked
         | ErrorCode::NotContact
         | ErrorCode::NotFound => Reason::NotAuthorized,
-        ErrorCode::GroupFull | ErrorCode::DeviceLimit => Reason::QuotaExceeded,
+        ErrorCode::GroupFull | ErrorCode::DeviceLimit | ErrorCode::RetainedFull => Reason::QuotaExceeded,
         ErrorCode::UsernameTaken | ErrorCode::LocalIdConflict => Reason::UnspecifiedError,
         ErrorCode::TooManyRequests | ErrorCode::RequestTimeout | ErrorCode::Unavailable => Reason::ServerBusy,
         ErrorCode::Internal => Reason::ImplementationSpecificError,

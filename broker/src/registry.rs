@@ -10,8 +10,9 @@ mod tests;
 
 use crate::{
     delivery::{Delivery, Ending, SharedEvent, SharedRow},
+    plain::{Item, Lane, Member, Waiting},
     rate::{Limits, Rates},
-    session::Parked,
+    session::{Parked, Subscription},
 };
 use async_trait::async_trait;
 use curlew_domain::{
@@ -19,7 +20,8 @@ use curlew_domain::{
     event::Event,
     ids::{ChatId, DeviceId, LoginId, Seq, SessionId, Stream, UserId},
     message::{Entry, LogRow},
-    ports::relay::Relay,
+    plain::PlainMessage,
+    ports::relay::{Committed, Relay},
     session::SessionFence,
 };
 use futures_util::future::join_all;
@@ -63,6 +65,10 @@ struct Handle {
     key: SessionKey,
     inbox: mpsc::Sender<Delivery>,
     lagging: AtomicBool,
+    /// Messages of the plain lane.
+    waiting: Waiting,
+    /// Whether the session outlives the connection.
+    lasting: AtomicBool,
     end: watch::Sender<Option<Ending>>,
     silent: CancellationToken,
     ended: CancellationToken,
@@ -73,6 +79,8 @@ struct Handle {
 pub struct Registration {
     registry: Arc<Registry>,
     handle: Arc<Handle>,
+    /// The plain lane of the user.
+    pub lane: Arc<Lane>,
     /// Deliveries.
     pub inbox: mpsc::Receiver<Delivery>,
     /// Turns `Some` when the connection must end.
@@ -80,6 +88,23 @@ pub struct Registration {
 }
 
 impl Registration {
+    /// Enters the plain lane, with the filters that the session has there.
+    pub fn enter_lane(&self, lasting: bool, filters: Vec<Arc<Subscription>>) {
+        self.set_lasting(lasting);
+        let member: Arc<dyn Member> = Arc::clone(&self.handle) as _;
+        self.lane.enter(self.handle.fence.session, lasting, member, filters);
+    }
+
+    /// Whether the session will outlive the connection.
+    pub fn set_lasting(&self, lasting: bool) {
+        self.handle.lasting.store(lasting, Ordering::Release);
+    }
+
+    /// The next message of the plain lane.
+    pub fn next_plain(&self) -> Option<Item> {
+        self.handle.waiting.pop()
+    }
+
     /// Nothing more will be written to the socket.
     pub fn writing_stopped(&self) {
         self.handle.silent.cancel();
@@ -91,7 +116,7 @@ impl Registration {
         let mut state = self.registry.lock();
         let place = state.resting.iter().position(|(resting, _)| *resting == user);
         let rested = place.and_then(|place| state.resting.remove(place)).map(|(_, rates)| rates);
-        let online = state.users.entry(user).or_default();
+        let online = state.users.entry(user).or_insert_with(|| Online::new(user));
         Arc::clone(online.rates.get_or_insert_with(|| rested.unwrap_or_else(|| Arc::new(Rates::new(limits)))))
     }
 
@@ -154,6 +179,8 @@ impl HeldLogin {
 
 impl Drop for Registration {
     fn drop(&mut self) {
+        let Handle { number, fence, lasting, .. } = &*self.handle;
+        self.lane.leave(fence.session, *number, lasting.load(Ordering::Acquire));
         self.registry.remove(&self.handle);
         self.handle.silent.cancel();
         self.handle.ended.cancel();
@@ -168,8 +195,9 @@ struct Stay {
     active: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Online {
+    lane: Arc<Lane>,
     handles: Vec<Arc<Handle>>,
     stays: HashMap<ChatId, Stay>,
     /// What they have published; made when it is asked for.
@@ -233,17 +261,22 @@ impl Registry {
             key,
             inbox,
             lagging: AtomicBool::new(false),
+            waiting: Waiting::default(),
+            lasting: AtomicBool::new(false),
             end,
             silent: CancellationToken::new(),
             ended: CancellationToken::new(),
         });
+        let mut state = self.lock();
+        let online = state.users.entry(user).or_insert_with(|| Online::new(user));
         let registration = Registration {
             registry: Arc::clone(self),
             handle: Arc::clone(&handle),
+            lane: Arc::clone(&online.lane),
             inbox: receiver,
             end: end_receiver,
         };
-        let mut state = self.lock();
+        online.handles.push(Arc::clone(&handle));
         let other = state.keys.get(&handle.key).map(|other| &other.fence);
         if other.is_some_and(|other| other.session == fence.session && other.generation > fence.generation) {
             handle.end.send_replace(Some(Ending::TakenOver));
@@ -253,9 +286,25 @@ impl Registry {
         if self.stopping.load(Ordering::Acquire) {
             handle.end.send_replace(Some(Ending::ShuttingDown));
         }
-        state.users.entry(user).or_default().handles.push(handle);
         metrics::gauge!("curlew_mqtt_connections").increment(1.0);
         registration
+    }
+
+    /// The plain lane of a user; one of its own when nobody of the user is connected here.
+    pub fn lane(&self, user: UserId) -> Arc<Lane> {
+        let state = self.lock();
+        let known = state.users.get(&user).map(|online| Arc::clone(&online.lane));
+        known.unwrap_or_else(|| Arc::new(Lane::new(user)))
+    }
+
+    /// Brings a message to those members of a chat who are connected here. May be shed.
+    pub fn signal(&self, chat: ChatId, message: &Arc<PlainMessage>, from: SessionId) {
+        let state = self.lock();
+        for user in state.chats.get(&chat).into_iter().flat_map(HashMap::keys) {
+            for handle in state.users.get(user).into_iter().flat_map(|online| &online.handles) {
+                let _ = handle.inbox.try_send(Delivery::Signal(Arc::clone(message), from));
+            }
+        }
     }
 
     /// Whether the user's stays must be read from the store before anything can be missed no more.
@@ -305,7 +354,7 @@ impl Registry {
             state.keys.remove(&handle.key);
         }
         if state.users.get(&user).is_some_and(|online| online.handles.is_empty()) {
-            let Online { stays, rates, .. } = state.users.remove(&user).unwrap_or_default();
+            let Some(Online { stays, rates, .. }) = state.users.remove(&user) else { return };
             for chat in stays.into_keys() {
                 state.leave(user, chat);
             }
@@ -395,6 +444,28 @@ impl State {
     }
 }
 
+impl Online {
+    fn new(user: UserId) -> Self {
+        let lane = Arc::new(Lane::new(user));
+        Self { lane, handles: Vec::new(), stays: HashMap::new(), rates: None, loaded: false }
+    }
+}
+
+impl Member for Handle {
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn waiting(&self) -> &Waiting {
+        &self.waiting
+    }
+
+    fn wake(&self) {
+        // A full inbox wakes the connection as well.
+        let _ = self.inbox.try_send(Delivery::Plain);
+    }
+}
+
 impl Handle {
     fn login(&self) -> MutexGuard<'_, LoginId> {
         self.login.lock().unwrap_or_else(PoisonError::into_inner)
@@ -415,10 +486,17 @@ async fn wait(token: &CancellationToken) {
 
 #[async_trait]
 impl Relay for Registry {
-    fn committed(&self, rows: Vec<Arc<LogRow>>) {
+    fn committed(&self, committed: Vec<Committed>) {
         let mut state = self.lock();
-        for row in &rows {
-            state.apply(row);
+        for committed in &committed {
+            match committed {
+                Committed::Row(row) => state.apply(row),
+                Committed::Plain(delivery) => {
+                    if let Some(online) = state.users.get(&delivery.user) {
+                        online.lane.deliver(delivery);
+                    }
+                }
+            }
         }
     }
 

@@ -5,13 +5,15 @@
 //! Two things flow through it. **Commands** come in as PUBLISH, go out as [`Action::Command`], and are acknowledged only
 //! by [`Session::command_done`], in the order they came `[MQTT-4.6.0-2]`. **Rows** of the user's logs come in from commits
 //! ([`Session::handle_row`]) or from reading the log ([`Session::handle_page`]) and go out as PUBLISH, per stream in `seq`
-//! order, inside the in-flight window; whatever does not fit waits in the log, not in memory.
+//! order, inside the in-flight window; whatever does not fit waits in the log, not in memory. Beside them come messages of
+//! the **plain lane** ([`Session::handle_plain`]), which share the window.
 
 mod authentication;
 mod commands;
 mod cursors;
 mod filters;
 mod interface;
+mod plain;
 mod quota;
 mod rows;
 mod streams;
@@ -23,6 +25,8 @@ mod tests;
 
 pub use authentication::TOKEN_METHOD;
 pub use interface::{Action, Command, Failure, Outcome, Page, Parked, Start};
+pub use plain::Due;
+pub use subscriptions::{Grant, Subscription, Subscriptions};
 pub use window::Unacknowledged;
 
 use crate::{
@@ -45,7 +49,6 @@ use std::{
     time::{Duration, Instant},
 };
 use streams::Streams;
-use subscriptions::Subscriptions;
 use window::Window;
 
 /// Commands of one connection that wait for their commit; then the connection reads no further. In 5, where it is announced
@@ -68,6 +71,9 @@ pub struct Session {
     subscriptions: Subscriptions,
     streams: Streams,
     window: Window,
+    lane: plain::Lane,
+    /// Whether the plain lane comes next.
+    lane_first: bool,
     ready: VecDeque<Ready>,
     ready_bytes: usize,
     out: VecDeque<Out>,
@@ -110,15 +116,23 @@ impl Session {
         }
         let mut window = Window::new(start.window, &start.parked.unacknowledged);
         window.keep_promises(|(id, seq)| streams.awaits(id, seq));
+        let parked = start.parked.received.into_iter().map(|id| (id, Received::Recorded { stored: false }));
+        let stored = start.received.into_iter().map(|id| (id, Received::Recorded { stored: true }));
+        let received = parked.chain(stored);
+        let subscriptions = Subscriptions::load(&start.filters, start.space);
+        // Who never had a filter in the plain lane has no queue to read.
+        let queue = start.expiry_secs > 0 && (start.sent > 0 || !subscriptions.own_lane().is_empty());
         Self {
             me: start.me,
             version: start.version,
             keep_alive: (start.keep_alive > 0)
                 .then(|| Duration::from_secs(start.keep_alive.into()).mul_f32(1.5)),
             last_packet: now,
-            subscriptions: Subscriptions::load(&start.filters, start.me),
+            subscriptions,
             streams,
             window,
+            lane: plain::Lane::new(start.sent, queue),
+            lane_first: false,
             ready: VecDeque::new(),
             ready_bytes: 0,
             out: VecDeque::new(),
@@ -128,7 +142,7 @@ impl Session {
             aliases: alias::Inbound::default(),
             rates: start.rates,
             held_until: None,
-            received: start.parked.received.into_iter().map(|id| (id, Received::Recorded)).collect(),
+            received: received.collect(),
             saving: None,
             listing: Listing::Idle,
             reading: false,
@@ -164,20 +178,11 @@ impl Session {
         self.last_packet = now;
         let outcome = match packet {
             In::Publish(publish) => self.handle_publish(*publish, now),
-            In::PubAck(id, _) => {
-                self.handle_puback(id, now);
-                Ok(())
-            }
+            In::PubAck(id, _) => self.handle_puback(id, now),
+            In::PubRec(id, reason) => self.handle_pubrec(id, reason, now),
+            In::PubComp(id, _) => self.handle_pubcomp(id, now),
             In::PubRel(id, _) => {
-                let reason = match self.received.get(&id) {
-                    Some(Received::Recorded) => Reason::Success,
-                    Some(Received::Pending) | None => Reason::PacketIdentifierNotFound,
-                };
-                if reason == Reason::Success {
-                    self.received.remove(&id);
-                    self.quota.give_exactly_once(id);
-                }
-                self.out.push_back(Out::PubComp(id, reason));
+                self.handle_pubrel(id);
                 Ok(())
             }
             In::Subscribe { packet_id, filters, subscription_id } => {
@@ -191,8 +196,6 @@ impl Session {
                 self.out.push_back(Out::PingResp);
                 Ok(())
             }
-            // Nothing is ever sent at QoS 2.
-            In::PubRec(..) | In::PubComp(..) => Err((Reason::ProtocolError, "nothing was sent at QoS 2")),
             In::Connect(_) => Err((Reason::ProtocolError, "a second CONNECT [MQTT-3.1.0-2]")),
             In::Auth { reason, method, data } => self.handle_auth(reason, &method, data.as_ref()),
             In::Disconnect { reason, session_expiry } => self.handle_disconnect(reason, session_expiry),
@@ -253,6 +256,9 @@ impl Session {
             self.listing = Listing::Asked;
             return Some(Action::ListStays);
         }
+        if let Some(action) = self.lane.poll_action() {
+            return Some(action);
+        }
         if !self.reading && self.ready.is_empty() {
             let (stream, after) = self.streams.next_behind()?;
             self.reading = true;
@@ -267,7 +273,7 @@ impl Session {
         let stall = self.window.full_since().map(|since| since + STALL);
         let flush = self.flush_due.filter(|_| !self.flushing && self.saving.is_none());
         let held = self.held_until.filter(|_| !self.closed);
-        [keep_alive, stall, flush, held].into_iter().flatten().min()
+        [keep_alive, stall, flush, held, self.lane.settle_due()].into_iter().flatten().min()
     }
 
     /// Time has passed.
@@ -287,11 +293,12 @@ impl Session {
         if self.flush_due.is_some_and(|due| now >= due) {
             self.flush();
         }
+        self.lane.handle_timeout(now);
     }
 
     /// What the process keeps for the session's return.
     pub fn park(self) -> Parked {
-        let recorded = |(id, state)| (state == Received::Recorded).then_some(id);
+        let recorded = |(id, state)| (state == Received::Recorded { stored: false }).then_some(id);
         Parked {
             unacknowledged: self.window.into_unacknowledged(),
             received: self.received.into_iter().filter_map(recorded).collect(),

@@ -3,17 +3,23 @@
 //! A filter never leads anywhere by itself; it narrows the user's own feed. So all that has to be known about one is
 //! which families of topics it can match, and for which chat or chats.
 
+mod space;
+mod trie;
+
 #[cfg(test)]
 mod tests;
+
+pub use space::{Granted, MountError, Share, Space};
+pub use trie::Trie;
 
 use curlew_domain::ids::{ChatId, UserId};
 use uuid::Uuid;
 
-/// Longest filter in bytes.
-pub const MAX_FILTER_BYTES: usize = 1024;
+/// Longest topic and filter in bytes, in full, which is what the standard's strings can hold `[MQTT-4.7.3-3]`.
+pub const MAX_TOPIC_BYTES: usize = 65_535;
 
-/// Most levels of a filter.
-pub const MAX_FILTER_LEVELS: usize = 32;
+/// Most levels of a topic and of a filter.
+pub const MAX_TOPIC_LEVELS: usize = 256;
 
 /// A topic that clients publish to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +28,10 @@ pub enum Command {
     Send(ChatId),
     /// `chats/{chat}/receipts`
     Receipts(ChatId),
+    /// `users/{me}/x/…`: the user's own plain lane.
+    Own,
+    /// `chats/{chat}/x/{me}/…`: to those who are in the chat now.
+    Signal(ChatId),
 }
 
 /// Why a topic names no command.
@@ -71,6 +81,10 @@ pub struct Filter {
     pub errors: bool,
     /// Any user's `users/{user}/presence`
     pub presence: bool,
+    /// `users/{me}/x/…`
+    pub own: bool,
+    /// `chats/{chat}/x/{user}/…`
+    pub signals: Option<Chats>,
 }
 
 impl Filter {
@@ -87,6 +101,11 @@ impl Filter {
     /// Whether it matches the chat's `typing`.
     pub fn covers_typing(&self, chat: ChatId) -> bool {
         self.typing.is_some_and(|chats| chats.cover(chat))
+    }
+
+    /// Whether it can match a topic of the plain lane.
+    pub fn is_plain(&self) -> bool {
+        self.own || self.signals.is_some()
     }
 }
 
@@ -136,9 +155,14 @@ pub fn parse_command(topic: &str, me: UserId) -> Result<Command, TopicError> {
     if topic.contains(['+', '#', '\0']) {
         return Err(TopicError::Malformed("a topic name contains a wildcard or U+0000"));
     }
-    let mut levels = topic.split('/');
-    match (levels.next(), levels.next(), levels.next(), levels.next()) {
-        (Some("chats"), Some(chat), Some(command), None) => {
+    if exceeds_limits(topic) {
+        return Err(TopicError::Outside);
+    }
+    // The fifth part is what is left, however many levels it has.
+    let mut levels = topic.splitn(5, '/');
+    let mut next = || levels.next();
+    match (next(), next(), next(), next(), next()) {
+        (Some("chats"), Some(chat), Some(command), None, None) => {
             let chat = canonical_id(chat).ok_or(TopicError::Outside)?.into();
             match command {
                 "send" => Ok(Command::Send(chat)),
@@ -146,13 +170,28 @@ pub fn parse_command(topic: &str, me: UserId) -> Result<Command, TopicError> {
                 _ => Err(TopicError::Outside),
             }
         }
-        (Some("users"), Some(user), Some(_), _)
+        (Some("chats"), Some(chat), Some("x"), Some(sender), Some(rest)) if !rest.is_empty() => {
+            let chat = canonical_id(chat).ok_or(TopicError::Outside)?.into();
+            let sender = canonical_id(sender).ok_or(TopicError::Outside)?;
+            if sender == me.uuid() { Ok(Command::Signal(chat)) } else { Err(TopicError::Foreign) }
+        }
+        (Some("users"), Some(user), Some(_), ..)
             if canonical_id(user).is_some_and(|user| user != me.uuid()) =>
         {
             Err(TopicError::Foreign)
         }
+        // A topic that ends with the prefix would be empty for a session that is mounted there.
+        (Some("users"), Some(user), Some("x"), Some(first), rest)
+            if canonical_id(user).is_some() && !(first.is_empty() && rest.is_none()) =>
+        {
+            Ok(Command::Own)
+        }
         _ => Err(TopicError::Outside),
     }
+}
+
+fn exceeds_limits(text: &str) -> bool {
+    text.len() > MAX_TOPIC_BYTES || text.split('/').count() > MAX_TOPIC_LEVELS
 }
 
 /// A level of a topic family.
@@ -162,6 +201,8 @@ enum Level {
     Chat,
     Me,
     AnyUser,
+    /// One or more levels of any text.
+    Rest,
 }
 
 const MESSAGES: [Level; 3] = [Level::Literal("chats"), Level::Chat, Level::Literal("messages")];
@@ -170,6 +211,9 @@ const TYPING: [Level; 3] = [Level::Literal("chats"), Level::Chat, Level::Literal
 const EVENTS: [Level; 3] = [Level::Literal("users"), Level::Me, Level::Literal("events")];
 const ERRORS: [Level; 3] = [Level::Literal("users"), Level::Me, Level::Literal("errors")];
 const PRESENCE: [Level; 3] = [Level::Literal("users"), Level::AnyUser, Level::Literal("presence")];
+const OWN: [Level; 4] = [Level::Literal("users"), Level::Me, Level::Literal("x"), Level::Rest];
+const SIGNALS: [Level; 5] =
+    [Level::Literal("chats"), Level::Chat, Level::Literal("x"), Level::AnyUser, Level::Rest];
 
 /// What `filter` means in a SUBSCRIBE of `me`. Granting it asks nothing of the database: entitlement is looked at
 /// when something is delivered.
@@ -184,6 +228,8 @@ pub fn parse_filter(filter: &str, me: UserId) -> Result<Filter, FilterError> {
         events: users(&EVENTS),
         errors: users(&ERRORS),
         presence: users(&PRESENCE),
+        own: users(&OWN),
+        signals: chats(&SIGNALS),
     };
     if parsed == Filter::default() { Err(FilterError::NotGranted) } else { Ok(parsed) }
 }
@@ -209,11 +255,7 @@ fn check_form(filter: &str) -> Result<(), FilterError> {
             return malformed("'#' is not the last level of a topic filter");
         }
     }
-    // The standard allows 65,535 bytes [MQTT-4.7.3-3] of any number of levels; no topic here is near these bounds.
-    if filter.len() > MAX_FILTER_BYTES || filter.split('/').count() > MAX_FILTER_LEVELS {
-        return Err(FilterError::NotGranted);
-    }
-    Ok(())
+    if exceeds_limits(filter) { Err(FilterError::NotGranted) } else { Ok(()) }
 }
 
 /// Whether a well-formed filter and a family of topics have a topic in common: `None` if not. The chats
@@ -229,6 +271,9 @@ fn intersect(filter: &str, family: &[Level], me: UserId) -> Option<Chats> {
             return Some(chats);
         }
         let expected = family.next()?;
+        if matches!(expected, Level::Rest) {
+            return Some(chats);
+        }
         if level == "+" {
             continue;
         }
@@ -239,7 +284,7 @@ fn intersect(filter: &str, family: &[Level], me: UserId) -> Option<Chats> {
             Level::AnyUser => {
                 canonical_id(level)?;
             }
-            Level::Literal(_) | Level::Me => return None,
+            Level::Literal(_) | Level::Me | Level::Rest => return None,
         }
     }
     family.next().is_none().then_some(chats)

@@ -134,6 +134,7 @@ fn exit_for(code: ErrorCode) -> Exit {
         | ErrorCode::UsernameTaken
         | ErrorCode::LocalIdConflict
         | ErrorCode::DeviceLimit
+        | ErrorCode::RetainedFull
         | ErrorCode::GroupFull
         | ErrorCode::PayloadTooLarge
         | ErrorCode::UnsupportedMediaType => Exit::Usage,

@@ -236,6 +236,7 @@ impl Node {
         let edge = Arc::new(Edge {
             services: services.clone(),
             registry: Arc::clone(&registry),
+            wills: Arc::default(),
             clock: Arc::new(System),
             entropy: Arc::new(System),
             max_packet_bytes: u32::try_from(config.limits.mqtt_packet_bytes).unwrap_or(u32::MAX),
@@ -252,6 +253,8 @@ impl Node {
         let receipts = Arc::clone(&services.receipts);
         let receipts_stop = last.clone();
         background.spawn(async move { receipts.run(receipts_stop).await });
+        let (publishing, publishing_stop) = (Arc::clone(&edge), last.clone());
+        background.spawn(async move { publishing.wills.run(&publishing, publishing_stop).await });
         background.spawn(keep_house(services.clone(), metrics.clone(), last.clone()));
 
         let mut state = ApiState::new(services);

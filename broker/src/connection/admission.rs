@@ -3,17 +3,21 @@
 use super::Edge;
 use crate::{
     alias,
-    packet::{ConnAckProperties, Connect, Out, Reason, Version},
+    command::{check_text, plain_message},
+    packet::{ConnAckProperties, Connect, Out, PacketId, Publish, PublishProperties, Reason, Version, Will},
     registry::{Registration, SessionKey},
     session::{MAX_COMMANDS, MAX_EXPIRY_SECS, Start, TOKEN_METHOD},
-    topic,
+    topic::{self, Command, Space},
 };
 use curlew_domain::{
     Error,
     account::Principal,
     chat::StayEnd,
     ids::UserId,
-    services::sessions::SessionWish,
+    services::{
+        Plain,
+        sessions::{SessionWish, WillWish},
+    },
     session::{OpenedSession, SessionFence},
 };
 use std::sync::Arc;
@@ -79,11 +83,18 @@ pub async fn admit(edge: &Arc<Edge>, connect: Connect) -> Result<Box<Admitted>, 
         (Version::V5, wish) => wish.unwrap_or(0).min(MAX_EXPIRY_SECS),
     };
 
-    let key = SessionKey { device: principal.device, client_id: client_id.clone(), mount: String::new() };
+    let UserName { mount, .. } = user_name(&connect)?;
+    let space = Space::mounted(principal.user, &mount)
+        .map_err(|_| Refused::new(Reason::BadUserNameOrPassword, "`mount` is not `x` or below `x/`"))?;
+    let will = connect.will.as_ref().map(|will| testament(edge, &space, will)).transpose()?;
+    let key = SessionKey { device: principal.device, client_id: client_id.clone(), mount: mount.clone() };
     edge.registry.claim(&key).await;
-    let wish = SessionWish { client_id, mount: String::new(), clean_start: connect.clean_start, expiry_secs };
-    let OpenedSession { fence, present, filters, cursors } =
+    let clean_start = connect.clean_start;
+    let wish = SessionWish { client_id, mount, clean_start, expiry_secs, will };
+    let OpenedSession { fence, present, filters, cursors, sent, received } =
         edge.services.sessions.open(&principal, wish).await?;
+    // The will of an earlier connection may be due.
+    edge.wills.look();
     let registration = edge.registry.register(principal.user, principal.login, fence, key);
     if !present {
         // What a Clean Start discards must not outlive it, not even if this connection fails.
@@ -103,10 +114,13 @@ pub async fn admit(edge: &Arc<Edge>, connect: Connect) -> Result<Box<Admitted>, 
 
     let start = Start {
         me: principal.user,
+        space,
         version: connect.version,
         filters,
         cursors,
         parked,
+        sent,
+        received: received.into_iter().filter_map(PacketId::new).collect(),
         window: connect.receive_maximum.min(edge.in_flight),
         keep_alive: server_keep_alive(edge, &connect).unwrap_or(connect.keep_alive),
         expiry_secs,
@@ -131,14 +145,58 @@ async fn authenticate(edge: &Edge, connect: &Connect) -> Result<Principal, Refus
     };
     let secret = std::str::from_utf8(secret)
         .map_err(|_| Refused::new(Reason::BadUserNameOrPassword, "the password is not valid (any more)"))?;
-    let username = connect.username.as_deref().unwrap_or_default();
-    if username.contains('?') {
-        return Err(Refused::new(
-            Reason::ImplementationSpecificError,
-            "options in the user name are not supported yet",
-        ));
+    let UserName { name, .. } = user_name(connect)?;
+    Ok(edge.services.accounts.authenticate_mqtt(&name, secret).await?)
+}
+
+/// A user name and the options at its end.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct UserName {
+    name: String,
+    mount: String,
+}
+
+/// `name?mount=x&format=json`
+fn user_name(connect: &Connect) -> Result<UserName, Refused> {
+    let given = connect.username.as_deref().unwrap_or_default();
+    let Some((name, options)) = given.split_once('?') else {
+        return Ok(UserName { name: given.to_owned(), mount: String::new() });
+    };
+    let mut parsed = UserName { name: name.to_owned(), mount: String::new() };
+    for (option, value) in form_urlencoded::parse(options.as_bytes()) {
+        match (&*option, &*value) {
+            ("mount", mount) => mount.clone_into(&mut parsed.mount),
+            ("format", "json") => {}
+            ("format", _) => {
+                let detail = "the only `format` so far is `json`";
+                return Err(Refused::new(Reason::ImplementationSpecificError, detail));
+            }
+            _ => {
+                let detail = "the options in the user name are `mount` and `format`";
+                return Err(Refused::new(Reason::BadUserNameOrPassword, detail));
+            }
+        }
     }
-    Ok(edge.services.accounts.authenticate_mqtt(username, secret).await?)
+    Ok(parsed)
+}
+
+/// The will: into the user's own plain lane, since nobody is told of a refusal later.
+fn testament(edge: &Edge, space: &Space, will: &Will) -> Result<WillWish, Refused> {
+    let refused =
+        |reason| Err(Refused::new(reason, "the will is not one for `users/{me}/x/…` of at most 64 KiB"));
+    let Publish { topic, payload, qos, retain, properties, .. } = &will.publish;
+    let topic = match space.command(topic) {
+        Ok((Command::Own, topic)) => topic.into_owned(),
+        _ => return refused(Reason::TopicNameInvalid),
+    };
+    let expiry_secs = properties.message_expiry;
+    let properties = PublishProperties { message_expiry: None, ..properties.clone() };
+    let body = (payload.clone(), *qos, *retain);
+    let message = plain_message(space, topic, body, &properties, edge.clock.now());
+    match check_text(&properties, &message.payload).and_then(|()| Plain::check(&message)) {
+        Ok(()) => Ok(WillWish { message, expiry_secs, delay_secs: will.delay }),
+        Err(_) => refused(Reason::PayloadFormatInvalid),
+    }
 }
 
 /// The client identifier, and the one that was assigned, if it was.
@@ -183,7 +241,6 @@ fn connack(
         maximum_packet_size: Some(edge.max_packet_bytes),
         assigned_client_id: assigned,
         topic_alias_maximum: Some(alias::MAX_INBOUND),
-        shared_available: Some(false),
         server_keep_alive: server_keep_alive(edge, connect),
         // [MQTT-3.1.2-28]
         response_information: connect.request_response_information.then(|| topic::own_prefix(me)),

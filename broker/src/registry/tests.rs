@@ -39,6 +39,11 @@ fn row(stream: Stream, seq: Seq, entry: Entry) -> Arc<LogRow> {
     Arc::new(LogRow { stream, seq, id: id(0x1000 + u128::from(seq)), sender: id(ALICE), at, local_id, entry })
 }
 
+/// What a commit tells the registry.
+fn tell(registry: &Registry, rows: Vec<Arc<LogRow>>) {
+    registry.committed(rows.into_iter().map(Committed::Row).collect());
+}
+
 fn message(seq: Seq) -> Arc<LogRow> {
     row(Stream::Chat(id(CHAT)), seq, Entry::Message { text: Some("hello".into()) })
 }
@@ -87,7 +92,7 @@ fn members_get_the_rows_of_their_chats_and_others_do_not() {
     let (mut alice, mut bob) = (connect(&registry, ALICE), connect(&registry, BOB));
     registry.learn_stays(id(ALICE), &[stay(1, None)]);
     registry.learn_stays(id(BOB), &[]);
-    registry.committed(vec![message(2)]);
+    tell(&registry, vec![message(2)]);
     assert_eq!((rows(&mut alice), rows(&mut bob)), (vec![2], vec![]));
 }
 
@@ -96,7 +101,7 @@ fn a_new_member_is_told_of_the_stay_and_gets_the_row_that_begins_it() {
     let registry = Registry::new();
     let mut bob = connect(&registry, BOB);
     registry.learn_stays(id(BOB), &[]);
-    registry.committed(vec![message(4), entered(BOB, 5), changed(5, &[BOB], &[]), message(6)]);
+    tell(&registry, vec![message(4), entered(BOB, 5), changed(5, &[BOB], &[]), message(6)]);
     let told = told(&mut bob);
     let [
         Delivery::Joined(chat, 5),
@@ -115,8 +120,8 @@ fn a_removed_member_gets_the_row_at_left_seq_and_nothing_after_it() {
     let registry = Registry::new();
     let mut bob = connect(&registry, BOB);
     registry.learn_stays(id(BOB), &[stay(1, None)]);
-    registry.committed(vec![message(7), changed(8, &[], &[BOB]), left(BOB, 8), message(9)]);
-    registry.committed(vec![message(10)]);
+    tell(&registry, vec![message(7), changed(8, &[], &[BOB]), left(BOB, 8), message(9)]);
+    tell(&registry, vec![message(10)]);
     assert_eq!(rows(&mut bob), [7, 8]);
 }
 
@@ -127,7 +132,7 @@ fn who_returns_within_one_batch_gets_nothing_of_the_time_between() {
     registry.learn_stays(id(BOB), &[stay(1, None)]);
     let away = [changed(8, &[], &[BOB]), left(BOB, 8), message(9)];
     let back = [entered(BOB, 10), changed(10, &[BOB], &[]), message(11)];
-    registry.committed(away.into_iter().chain(back).collect());
+    tell(&registry, away.into_iter().chain(back).collect());
     assert_eq!(rows(&mut bob), [8, 10, 11]);
 }
 
@@ -136,14 +141,14 @@ fn a_later_fact_about_a_stay_is_not_undone_by_an_earlier_one() {
     let registry = Registry::new();
     let mut bob = connect(&registry, BOB);
     registry.learn_stays(id(BOB), &[stay(1, None)]);
-    registry.committed(vec![changed(8, &[], &[BOB])]);
+    tell(&registry, vec![changed(8, &[], &[BOB])]);
     registry.learn_stays(id(BOB), &[stay(1, None)]);
-    registry.committed(vec![message(9)]);
+    tell(&registry, vec![message(9)]);
     assert_eq!(rows(&mut bob), [8], "the list was read before the removal");
 
-    registry.committed(vec![entered(BOB, 12), changed(12, &[BOB], &[])]);
+    tell(&registry, vec![entered(BOB, 12), changed(12, &[BOB], &[])]);
     registry.learn_stays(id(BOB), &[stay(1, Some(8))]);
-    registry.committed(vec![message(13)]);
+    tell(&registry, vec![message(13)]);
     assert_eq!(rows(&mut bob), [12, 13], "the list was read before the return");
 }
 
@@ -153,7 +158,7 @@ fn a_stay_known_before_its_rows_come_does_not_let_earlier_rows_in() {
     let mut bob = connect(&registry, BOB);
     registry.learn_stays(id(BOB), &[stay(1, Some(8))]);
     registry.learn_stays(id(BOB), &[stay(10, None)]);
-    registry.committed(vec![message(9), entered(BOB, 10), changed(10, &[BOB], &[])]);
+    tell(&registry, vec![message(9), entered(BOB, 10), changed(10, &[BOB], &[])]);
     assert_eq!(rows(&mut bob), [10]);
 }
 
@@ -163,7 +168,7 @@ fn who_learns_of_a_removal_before_its_row_comes_is_told_to_read_up_to_it() {
     let mut bob = connect(&registry, BOB);
     registry.learn_stays(id(BOB), &[stay(1, None)]);
     registry.learn_stays(id(BOB), &[stay(1, Some(8))]);
-    registry.committed(vec![message(7), changed(8, &[], &[BOB])]);
+    tell(&registry, vec![message(7), changed(8, &[], &[BOB])]);
     let told = told(&mut bob);
     assert!(matches!(told[..], [Delivery::Hint(Stream::Chat(chat), 8)] if chat == id(CHAT)), "{told:?}");
 }
@@ -176,7 +181,7 @@ fn who_learns_of_a_whole_stay_before_its_rows_come_is_told_to_read_it() {
     // Another connection of his has listed the stays meanwhile.
     registry.learn_stays(id(BOB), &[stay(5, Some(6))]);
     let joined = vec![entered(BOB, 5), changed(5, &[BOB], &[])];
-    registry.committed(joined.into_iter().chain([changed(6, &[], &[BOB]), left(BOB, 6)]).collect());
+    tell(&registry, joined.into_iter().chain([changed(6, &[], &[BOB]), left(BOB, 6)]).collect());
     let told = told(&mut bob);
     let [Delivery::Joined(_, 5), Delivery::Hint(Stream::Chat(chat), 6), ..] = told[..] else {
         panic!("{told:?}")
@@ -202,9 +207,9 @@ fn an_inbox_that_overflows_makes_its_connection_lag() {
     let mut bob = connect(&registry, BOB);
     registry.learn_stays(id(BOB), &[stay(1, None)]);
     let many = INBOX as Seq;
-    registry.committed((2..many + 2).map(message).collect());
+    tell(&registry, (2..many + 2).map(message).collect());
     assert!(!bob.take_lag());
-    registry.committed(vec![message(many + 2)]);
+    tell(&registry, vec![message(many + 2)]);
     assert!(bob.take_lag() && !bob.take_lag(), "told once");
     assert_eq!(rows(&mut bob).len(), INBOX);
 }

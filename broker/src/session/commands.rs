@@ -2,7 +2,7 @@
 
 use super::{Action, Command, Failure, Outcome, Session, Violation};
 use crate::{
-    packet::{AckProperties, Out, Publish, Qos, Reason, Version},
+    packet::{AckProperties, Out, PacketId, Publish, Qos, Reason, Version},
     rate::Lane,
 };
 use std::time::Instant;
@@ -15,14 +15,16 @@ pub(super) const MAX_RECEIVED: usize = 1024;
 pub(super) enum Received {
     /// Not committed yet.
     Pending,
-    /// PUBREC was sent, PUBREL is due.
-    Recorded,
+    /// PUBREC was sent, PUBREL is due. `stored`: with the session, beyond this process.
+    Recorded { stored: bool },
+    /// PUBREL has come; PUBCOMP is sent when that is stored.
+    Forgetting,
 }
 
 impl Session {
     pub(super) fn handle_publish(&mut self, mut publish: Publish, now: Instant) -> Result<(), Violation> {
         self.aliases.resolve(&mut publish)?;
-        self.held_until = self.rates.count(Lane::of(&publish.topic), now);
+        self.held_until = self.rates.count(Lane::of(&self.subscriptions.space().expand(&publish.topic)), now);
         self.take_quota(&publish)?;
         if publish.qos == Qos::ExactlyOnce
             && let Some(id) = publish.packet_id
@@ -30,7 +32,7 @@ impl Session {
             match self.received.get(&id) {
                 // Sent again: the first one is under way, or its PUBREC was lost. One effect either way.
                 Some(Received::Pending) => return Ok(()),
-                Some(Received::Recorded) => {
+                Some(Received::Recorded { .. } | Received::Forgetting) => {
                     self.out.push_back(Out::PubRec(id, Reason::Success, AckProperties::default()));
                     return Ok(());
                 }
@@ -43,9 +45,8 @@ impl Session {
         if self.is_throttled(publish.qos) {
             self.commands += 1;
         }
-        let Publish { topic, payload, qos, packet_id, properties, .. } = publish;
-        let payload_is_utf8 = properties.payload_is_utf8;
-        let command = Command { topic, payload, payload_is_utf8, qos, packet_id };
+        let Publish { topic, payload, qos, retain, packet_id, properties, .. } = publish;
+        let command = Command { topic, payload, qos, retain, packet_id, properties };
         self.actions.push_back(Action::Command(command));
         Ok(())
     }
@@ -76,12 +77,13 @@ impl Session {
         if self.is_throttled(command.qos) {
             self.commands = self.commands.saturating_sub(1);
         }
+        let stored = matches!(outcome, Outcome::Done { recorded: true, .. });
         let (reason, properties) = match outcome {
             // The order of what follows would break, and it was never acknowledged either.
             Outcome::TryLater => {
                 return self.close(Reason::ServerBusy, "a command could not be stored now; try again");
             }
-            Outcome::Done { properties } => {
+            Outcome::Done { properties, .. } => {
                 (Reason::Success, AckProperties { reason_string: None, user_properties: properties })
             }
             Outcome::Refused { reason, code, detail, local_id } => {
@@ -106,7 +108,7 @@ impl Session {
             Qos::ExactlyOnce => {
                 // A refusal ends the exchange in 5 `[MQTT-4.3.3-9]`; 3.1.1 has no word for it and goes on to PUBREL.
                 if reason == Reason::Success || self.version == Version::V3 {
-                    self.received.insert(id, Received::Recorded);
+                    self.received.insert(id, Received::Recorded { stored });
                 } else {
                     self.received.remove(&id);
                     self.quota.give_exactly_once(id);
@@ -119,6 +121,25 @@ impl Session {
     fn acknowledge(&mut self, acknowledgement: Out) {
         if !self.closed {
             self.out.push_back(acknowledgement);
+        }
+    }
+
+    /// PUBREL frees the packet identifier of a publication at QoS 2.
+    pub(super) fn handle_pubrel(&mut self, id: PacketId) {
+        match self.received.get(&id) {
+            Some(Received::Recorded { stored: true }) => {
+                self.received.insert(id, Received::Forgetting);
+                self.forget_received(id);
+            }
+            Some(Received::Recorded { stored: false }) => {
+                self.received.remove(&id);
+                self.quota.give_exactly_once(id);
+                self.out.push_back(Out::PubComp(id, Reason::Success));
+            }
+            Some(Received::Forgetting) => {}
+            Some(Received::Pending) | None => {
+                self.out.push_back(Out::PubComp(id, Reason::PacketIdentifierNotFound));
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! Acknowledgements of rows move the cursors, which are stored now and then.
 
-use super::{Action, Session, stream_of};
-use crate::packet::PacketId;
+use super::{Action, Session, Violation, stream_of, window::Flight};
+use crate::packet::{PacketId, Qos, Reason};
 use curlew_domain::{
     ids::{Seq, Stream, StreamId},
     session::Cursors,
@@ -14,12 +14,21 @@ pub(super) const FLUSH_AFTER: u32 = 256;
 pub(super) const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
 
 impl Session {
-    pub(super) fn handle_puback(&mut self, id: PacketId, now: Instant) {
-        // One that is not in flight is ignored: 3.1.1 has no answer to it, and it does no harm.
-        if let Some((stream, seq)) = self.window.acknowledge(id) {
-            let cursor = self.streams.acknowledge(stream, seq);
-            self.cursor_moved(stream, cursor, true, now);
+    pub(super) fn handle_puback(&mut self, id: PacketId, now: Instant) -> Result<(), Violation> {
+        match self.window.find(id) {
+            // Ignored: there is no answer to it, and it does no harm.
+            None => {}
+            Some(Flight::Row((stream, seq))) => {
+                self.window.acknowledge(id);
+                let cursor = self.streams.acknowledge(stream, seq);
+                self.cursor_moved(stream, cursor, true, now);
+            }
+            Some(Flight::Plain { qos: Qos::ExactlyOnce, .. }) => {
+                return Err((Reason::ProtocolError, "PUBACK for what was sent at QoS 2"));
+            }
+            Some(Flight::Plain { .. }) => self.finish_plain(id, now),
         }
+        Ok(())
     }
 
     pub(super) fn cursor_moved(

@@ -1,12 +1,12 @@
 //! SUBSCRIBE and UNSUBSCRIBE: stored before they are acknowledged.
 
-use super::{Action, Session, Violation, stream_of};
-use crate::packet::{AckProperties, Out, PacketId, Qos, Reason, SubscribeFilter};
+use super::{Action, Session, Subscription, Violation, stream_of, subscriptions::Added};
+use crate::packet::{AckProperties, Out, PacketId, Qos, Reason, RetainHandling, SubscribeFilter};
 use curlew_domain::{
     ids::{ChatId, Seq, StreamId},
     session::{Cursors, Follow},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// A SUBSCRIBE or UNSUBSCRIBE that is being stored.
 #[derive(Debug)]
@@ -34,16 +34,28 @@ impl Session {
     ) -> Result<(), Violation> {
         let before = self.subscriptions.follow();
         let mut reasons = Vec::with_capacity(filters.len());
+        let (mut plain, mut retained) = (false, Vec::new());
         for filter in filters {
-            let granted = self.subscriptions.add(filter, subscription_id, self.me);
-            reasons.push(match granted.map_err(|why| (Reason::TopicFilterInvalid, why))? {
-                Some(Qos::AtMostOnce) => Reason::Success,
-                Some(Qos::AtLeastOnce) => Reason::GrantedQos1,
-                Some(Qos::ExactlyOnce) => Reason::GrantedQos2,
-                None => Reason::TopicFilterInvalid,
+            let added = self.subscriptions.add(filter, subscription_id);
+            reasons.push(match added.map_err(|why| (Reason::TopicFilterInvalid, why))? {
+                Added::NotGranted => Reason::TopicFilterInvalid,
+                Added::Full => Reason::QuotaExceeded,
+                Added::Granted { subscription, fresh } => {
+                    plain |= subscription.granted.covers.own;
+                    let granted = match subscription.qos {
+                        Qos::AtMostOnce => Reason::Success,
+                        Qos::AtLeastOnce => Reason::GrantedQos1,
+                        Qos::ExactlyOnce => Reason::GrantedQos2,
+                    };
+                    if wants_retained(&subscription, filter.retain_handling, fresh) {
+                        retained.push(subscription);
+                    }
+                    granted
+                }
             });
         }
-        self.save_subscriptions(before, Out::SubAck(packet_id, reasons, AckProperties::default()));
+        let acknowledgement = Out::SubAck(packet_id, reasons, AckProperties::default());
+        self.save_subscriptions(before, acknowledgement, plain, retained);
         Ok(())
     }
 
@@ -53,10 +65,16 @@ impl Session {
             if self.subscriptions.remove(filter) { Reason::Success } else { Reason::NoSubscriptionExisted }
         };
         let reasons = filters.iter().map(remove).collect();
-        self.save_subscriptions(before, Out::UnsubAck(packet_id, reasons));
+        self.save_subscriptions(before, Out::UnsubAck(packet_id, reasons), true, Vec::new());
     }
 
-    fn save_subscriptions(&mut self, before: Follow, acknowledgement: Out) {
+    fn save_subscriptions(
+        &mut self,
+        before: Follow,
+        acknowledgement: Out,
+        plain: bool,
+        retained: Vec<Arc<Subscription>>,
+    ) {
         self.saving = Some(Saving { acknowledgement, joined: BTreeMap::new(), hints: BTreeMap::new() });
         self.unflushed = 0;
         self.flush_due = None;
@@ -64,6 +82,8 @@ impl Session {
             filters: self.subscriptions.store(),
             follow: (before, self.subscriptions.follow()),
             cursors: self.streams.cursors(),
+            own_lane: plain.then(|| self.subscriptions.own_lane()),
+            retained,
         });
     }
 
@@ -87,4 +107,14 @@ impl Session {
         }
         self.out.push_back(saving.acknowledgement);
     }
+}
+
+/// Retain Handling (section 3.8.3.1); a shared subscription gets none (section 4.8.2).
+fn wants_retained(subscription: &Subscription, handling: RetainHandling, fresh: bool) -> bool {
+    let wanted = match handling {
+        RetainHandling::Send => true,
+        RetainHandling::SendIfNew => fresh,
+        RetainHandling::DoNotSend => false,
+    };
+    wanted && subscription.granted.covers.own && subscription.granted.share.is_none()
 }

@@ -1,15 +1,17 @@
 //! What the machine and its connection say to each other.
 
-use super::window::Unacknowledged;
+use super::{subscriptions::Subscription, window::Unacknowledged};
 use crate::{
-    packet::{PacketId, Qos, Reason, Version},
+    packet::{PacketId, PublishProperties, Qos, Reason, Version},
     rate::Rates,
+    topic::Space,
 };
 use bytes::Bytes;
 use curlew_domain::{
     error::ErrorCode,
     ids::{ChatId, Seq, Stream, UserId},
     message::LocalId,
+    plain::Settle,
     session::{Cursors, Follow},
 };
 use std::sync::Arc;
@@ -29,7 +31,18 @@ pub enum Action {
         follow: (Follow, Follow),
         /// Acknowledged so far.
         cursors: Cursors,
+        /// The filters in the plain lane, if they changed.
+        own_lane: Option<Vec<Arc<Subscription>>>,
+        /// Those of a SUBSCRIBE for which the retained messages are due.
+        retained: Vec<Arc<Subscription>>,
     },
+    /// Read the session's queue in the plain lane; report with [`Session::handle_queue`](super::Session::handle_queue).
+    ReadQueue {
+        /// After which place.
+        after: Seq,
+    },
+    /// Store what was done with the queue; report with [`Session::settled`](super::Session::settled).
+    Settle(Settle),
     /// Read a page of a log; report with [`Session::handle_page`](super::Session::handle_page).
     Read {
         /// Which log.
@@ -54,12 +67,14 @@ pub struct Command {
     pub topic: String,
     /// Payload.
     pub payload: Bytes,
-    /// Whether the client declared it to be UTF-8: Payload Format Indicator (5).
-    pub payload_is_utf8: bool,
     /// Quality of service.
     pub qos: Qos,
+    /// RETAIN.
+    pub retain: bool,
     /// Packet identifier, if QoS > 0.
     pub packet_id: Option<PacketId>,
+    /// Properties (5).
+    pub properties: PublishProperties,
 }
 
 /// How a command ended.
@@ -69,6 +84,8 @@ pub enum Outcome {
     Done {
         /// User properties for the acknowledgement (5).
         properties: Vec<(String, String)>,
+        /// Whether its packet identifier is stored with the session until PUBREL.
+        recorded: bool,
     },
     /// Refused for good.
     Refused {
@@ -113,6 +130,8 @@ pub struct Parked {
 pub struct Start {
     /// Whose.
     pub me: UserId,
+    /// How it names topics.
+    pub space: Space,
     /// 3.1.1 or 5.
     pub version: Version,
     /// Stored filters.
@@ -121,6 +140,10 @@ pub struct Start {
     pub cursors: Cursors,
     /// What the process kept.
     pub parked: Parked,
+    /// Its queue in the plain lane was sent up to here.
+    pub sent: Seq,
+    /// Packet identifiers of its publications in the plain lane that were not released.
+    pub received: Vec<PacketId>,
     /// In-flight window: the client's Receive Maximum and ours.
     pub window: u16,
     /// Keep Alive of CONNECT; 0 = none.

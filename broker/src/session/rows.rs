@@ -1,6 +1,6 @@
 //! Rows: taken from commits or the log, sent inside the window. Live events, which nothing waits for.
 
-use super::{MAX_OUT, Page, Session, streams::Live, subscriptions::Grant};
+use super::{MAX_OUT, Page, Session, streams::Live, subscriptions::Grant, window::Flight};
 use crate::{
     packet::{Out, Publish, PublishProperties, Qos},
     topic,
@@ -152,6 +152,16 @@ impl Session {
         if self.closed {
             return None;
         }
+        // In turn, so that neither starves the other.
+        self.lane_first = !self.lane_first;
+        if self.lane_first {
+            self.poll_plain(now).or_else(|| self.poll_row(now))
+        } else {
+            self.poll_row(now).or_else(|| self.poll_plain(now))
+        }
+    }
+
+    fn poll_row(&mut self, now: Instant) -> Option<Out> {
         while let Some(row) = self.ready.front() {
             let (stream, id) = (row.stream, row.stream.id());
             let grant = self.subscriptions.grant_stream(stream);
@@ -160,7 +170,7 @@ impl Session {
             }
             let Ready { seq, payload, .. } = self.ready.pop_front()?;
             self.ready_bytes -= payload.len();
-            let Some(Grant { qos, ids }) = grant else { continue };
+            let Some(Grant { qos, ids, .. }) = grant else { continue };
             let (packet_id, dup) = if qos == Qos::AtMostOnce {
                 let cursor = self.streams.sent(id, seq, true);
                 self.cursor_moved(id, cursor, false, now);
@@ -183,8 +193,13 @@ impl Session {
 
     /// A PUBLISH was larger than the client takes: it counts as delivered `[MQTT-3.1.2-25]`.
     pub fn not_transmitted(&mut self, publish: &Publish, now: Instant) {
-        if let Some(id) = publish.packet_id {
-            self.handle_puback(id, now);
+        match publish.packet_id.and_then(|id| Some((id, self.window.find(id)?))) {
+            Some((id, Flight::Plain { .. })) => self.finish_plain(id, now),
+            Some((id, Flight::Row(_))) => {
+                let acknowledged = self.handle_puback(id, now);
+                debug_assert!(acknowledged.is_ok(), "a row is in flight under this identifier");
+            }
+            None => {}
         }
     }
 }

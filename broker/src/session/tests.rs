@@ -5,6 +5,7 @@ mod commands;
 mod delivery;
 mod ending;
 mod lag;
+mod plain;
 mod property;
 mod redelivery;
 mod subscriptions;
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{
     packet::{Publish, PublishProperties, Qos, RetainHandling, SubscribeFilter},
-    topic,
+    topic::{self, Space},
 };
 use bytes::Bytes;
 use curlew_domain::{
@@ -67,9 +68,9 @@ fn read_payload(payload: &[u8]) -> (StreamId, Seq) {
 
 /// The stored form of filters, each with its QoS.
 fn filters(filters: &[(&str, Qos)]) -> String {
-    let mut subscriptions = Subscriptions::default();
+    let mut subscriptions = Subscriptions::new(Space::of(me()));
     for (filter, qos) in filters {
-        subscriptions.add(&wish(filter, *qos), None, me()).unwrap().unwrap();
+        subscriptions.add(&wish(filter, *qos), None).unwrap();
     }
     subscriptions.store()
 }
@@ -88,10 +89,13 @@ fn wish(filter: &str, qos: Qos) -> SubscribeFilter {
 fn start() -> Start {
     Start {
         me: me(),
+        space: Space::of(me()),
         version: Version::V5,
         filters: String::new(),
         cursors: Cursors::new(),
         parked: Parked::default(),
+        sent: 0,
+        received: Vec::new(),
         window: 4,
         keep_alive: 0,
         expiry_secs: 3600,
@@ -228,7 +232,7 @@ impl Machine {
 }
 
 fn done() -> Outcome {
-    Outcome::Done { properties: Vec::new() }
+    Outcome::Done { properties: Vec::new(), recorded: false }
 }
 
 fn refused() -> Outcome {

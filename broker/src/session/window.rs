@@ -1,6 +1,9 @@
-//! The in-flight window: packet identifiers of what was sent at QoS 1 and not yet acknowledged.
+//! The in-flight window: packet identifiers of what was sent at QoS 1 or 2 and not yet acknowledged to the end.
+//!
+//! Messages that wait in a session's queue have the upper half of the identifiers, each its own by its place in the queue, so
+//! that it is the same after any crash; everything else has the lower half.
 
-use crate::packet::PacketId;
+use crate::packet::{PacketId, Qos};
 use curlew_domain::ids::{Seq, StreamId};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,8 +13,27 @@ use std::{
 /// Widest window, and most promises: together they leave identifiers free.
 const MAX_WINDOW: usize = 16 * 1024;
 
+/// The highest identifier of what does not wait in a queue.
+const LOWER: u16 = 0x7FFF;
+
 /// A row of a stream.
 pub type Row = (StreamId, Seq);
+
+/// What is in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flight {
+    /// A row, at QoS 1.
+    Row(Row),
+    /// A message of the plain lane.
+    Plain {
+        /// Its place in the session's queue, if it waits there.
+        seq: Option<Seq>,
+        /// 1 or 2.
+        qos: Qos,
+        /// QoS 2: PUBREC has come.
+        released: bool,
+    },
+}
 
 /// What was in flight when a connection ended, oldest first. Kept by the process for the session's return, so that the
 /// same rows go out with the same packet identifiers and DUP `[MQTT-4.4.0-1]`.
@@ -35,7 +57,7 @@ impl Unacknowledged {
 pub struct Window {
     limit: usize,
     /// In flight, by order of sending.
-    in_flight: BTreeMap<u64, (PacketId, Row)>,
+    in_flight: BTreeMap<u64, (PacketId, Flight)>,
     by_packet: HashMap<PacketId, u64>,
     /// Identifiers promised to rows that are sent again.
     resend: HashMap<Row, PacketId>,
@@ -76,19 +98,42 @@ impl Window {
             Some(id) => (id, true),
             None => (self.free_id(), false),
         };
+        self.insert(id, Flight::Row(row), now);
+        (id, dup)
+    }
+
+    /// Takes a packet identifier for a message of the plain lane; `None`: that of this place in the queue is still in use.
+    pub fn take_plain(
+        &mut self,
+        seq: Option<Seq>,
+        qos: Qos,
+        released: bool,
+        now: Instant,
+    ) -> Option<PacketId> {
+        let id = match seq {
+            Some(seq) => queued_id(seq),
+            None => self.free_id(),
+        };
+        if self.by_packet.contains_key(&id) {
+            return None;
+        }
+        self.insert(id, Flight::Plain { seq, qos, released }, now);
+        Some(id)
+    }
+
+    fn insert(&mut self, id: PacketId, flight: Flight, now: Instant) {
         self.sent += 1;
-        self.in_flight.insert(self.sent, (id, row));
+        self.in_flight.insert(self.sent, (id, flight));
         self.by_packet.insert(id, self.sent);
         if !self.has_room() {
             self.full_since = Some(now);
         }
-        (id, dup)
     }
 
     /// Never one that is in flight or promised; there are far more identifiers than places in the window.
     fn free_id(&mut self) -> PacketId {
         loop {
-            self.last = self.last.wrapping_add(1);
+            self.last = self.last % LOWER + 1;
             if let Some(id) = PacketId::new(self.last)
                 && !self.by_packet.contains_key(&id)
                 && !self.resend.values().any(|promised| *promised == id)
@@ -98,12 +143,28 @@ impl Window {
         }
     }
 
-    /// An acknowledgement: which row it was for, `None` for an identifier that is not in flight.
-    pub fn acknowledge(&mut self, id: PacketId) -> Option<Row> {
+    /// What is in flight under this identifier.
+    pub fn find(&self, id: PacketId) -> Option<Flight> {
+        let order = self.by_packet.get(&id)?;
+        self.in_flight.get(order).map(|(_, flight)| *flight)
+    }
+
+    /// PUBREC has come for a message at QoS 2.
+    pub fn release(&mut self, id: PacketId) {
+        if let Some(order) = self.by_packet.get(&id)
+            && let Some((_, Flight::Plain { released, .. })) = self.in_flight.get_mut(order)
+        {
+            *released = true;
+            self.full_since = None;
+        }
+    }
+
+    /// It is acknowledged to the end, and its identifier free.
+    pub fn acknowledge(&mut self, id: PacketId) -> Option<Flight> {
         let order = self.by_packet.remove(&id)?;
-        let (_, row) = self.in_flight.remove(&order)?;
+        let (_, flight) = self.in_flight.remove(&order)?;
         self.full_since = None;
-        Some(row)
+        Some(flight)
     }
 
     /// Since when the window has been full without an acknowledgement.
@@ -116,8 +177,19 @@ impl Window {
         // Promised ones that were not reached yet go after those in flight; their own order is that of their rows.
         let mut promised: Vec<_> = self.resend.into_iter().map(|(row, id)| (id, row)).collect();
         promised.sort_by_key(|(_, row)| *row);
-        Unacknowledged(self.in_flight.into_values().chain(promised).take(MAX_WINDOW).collect())
+        let row = |(id, flight)| match flight {
+            Flight::Row(row) => Some((id, row)),
+            Flight::Plain { .. } => None,
+        };
+        let in_flight = self.in_flight.into_values().filter_map(row);
+        Unacknowledged(in_flight.chain(promised).take(MAX_WINDOW).collect())
     }
+}
+
+/// The identifier of a place in a session's queue.
+fn queued_id(seq: Seq) -> PacketId {
+    let low = u16::try_from(seq % (u64::from(LOWER) + 1)).unwrap_or(0);
+    PacketId::new(low | (LOWER + 1)).unwrap_or(PacketId::MAX)
 }
 
 #[cfg(test)]
@@ -138,9 +210,9 @@ mod tests {
         for seq in 2..=70_000 {
             let (id, _) = window.take(row(seq), now);
             assert_ne!(id, first);
-            assert_eq!(window.acknowledge(id), Some(row(seq)));
+            assert_eq!(window.acknowledge(id), Some(Flight::Row(row(seq))));
         }
-        assert_eq!(window.acknowledge(first), Some(row(1)));
+        assert_eq!(window.acknowledge(first), Some(Flight::Row(row(1))));
         assert_eq!(window.acknowledge(first), None);
     }
 

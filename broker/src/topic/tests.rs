@@ -26,8 +26,16 @@ fn command(pattern: &str) -> Result<Command, TopicError> {
     parse_command(&spelled(pattern), me())
 }
 
-const NONE: Filter =
-    Filter { messages: None, receipts: None, typing: None, events: false, errors: false, presence: false };
+const NONE: Filter = Filter {
+    messages: None,
+    receipts: None,
+    typing: None,
+    events: false,
+    errors: false,
+    presence: false,
+    own: false,
+    signals: None,
+};
 
 #[test]
 fn commands_are_recognised() {
@@ -83,27 +91,36 @@ fn ids_have_one_spelling() {
 fn filters_narrow_the_own_feed() {
     let all = Some(Chats::All);
     let one = Some(Chats::One(chat()));
-    let chats = Filter { messages: all, receipts: all, typing: all, ..NONE };
-    let mine = Filter { events: true, errors: true, presence: true, ..NONE };
+    let chats = Filter { messages: all, receipts: all, typing: all, signals: all, ..NONE };
+    let everything = Filter {
+        messages: all,
+        receipts: all,
+        typing: all,
+        events: true,
+        errors: true,
+        presence: true,
+        ..NONE
+    };
+    let users = Filter { events: true, errors: true, presence: true, own: true, ..NONE };
     for (text, expected) in [
-        ("#", Filter { messages: all, receipts: all, typing: all, ..mine }),
-        ("+/#", Filter { messages: all, receipts: all, typing: all, ..mine }),
-        ("+/+/+", Filter { messages: all, receipts: all, typing: all, ..mine }),
-        ("+/+/+/#", Filter { messages: all, receipts: all, typing: all, ..mine }),
+        ("#", Filter { own: true, signals: all, ..everything }),
+        ("+/#", Filter { own: true, signals: all, ..everything }),
+        ("+/+/+", everything),
+        ("+/+/+/#", Filter { own: true, signals: all, ..everything }),
         ("chats/#", chats),
         ("chats/+/#", chats),
-        ("chats/+/+", chats),
+        ("chats/+/+", Filter { signals: None, ..chats }),
         ("chats/+/messages", Filter { messages: all, ..NONE }),
         ("chats/+/messages/#", Filter { messages: all, ..NONE }),
         ("+/+/messages", Filter { messages: all, ..NONE }),
         ("chats/{chat}/messages", Filter { messages: one, ..NONE }),
         ("+/{chat}/messages", Filter { messages: one, ..NONE }),
-        ("chats/{chat}/#", Filter { messages: one, receipts: one, typing: one, ..NONE }),
+        ("chats/{chat}/#", Filter { messages: one, receipts: one, typing: one, signals: one, ..NONE }),
         ("chats/{chat}/typing", Filter { typing: one, ..NONE }),
         ("chats/+/receipts", Filter { receipts: all, ..NONE }),
-        ("users/#", mine),
-        ("users/+/#", mine),
-        ("users/{me}/#", mine),
+        ("users/#", users),
+        ("users/+/#", users),
+        ("users/{me}/#", users),
         ("users/{me}/events", Filter { events: true, ..NONE }),
         ("users/+/events", Filter { events: true, ..NONE }),
         ("+/{me}/errors", Filter { errors: true, ..NONE }),
@@ -111,6 +128,14 @@ fn filters_narrow_the_own_feed() {
         ("users/{other}/presence", Filter { presence: true, ..NONE }),
         ("users/{other}/#", Filter { presence: true, ..NONE }),
         ("users/{other}/+", Filter { presence: true, ..NONE }),
+        ("users/{me}/x/#", Filter { own: true, ..NONE }),
+        ("users/{me}/x/+/b", Filter { own: true, ..NONE }),
+        ("users/+/x//", Filter { own: true, ..NONE }),
+        ("+/+/+/temperature", Filter { own: true, ..NONE }),
+        ("users/+/+/temperature", Filter { own: true, ..NONE }),
+        ("chats/+/x/#", Filter { signals: all, ..NONE }),
+        ("chats/{chat}/x/{other}/call", Filter { signals: one, ..NONE }),
+        ("chats/+/+/{me}/call/+", Filter { signals: all, ..NONE }),
     ] {
         assert_eq!(filter(text), Ok(expected), "{text}");
     }
@@ -128,7 +153,9 @@ fn an_id_at_a_wildcard_first_level_may_be_a_chat_or_a_user() {
             typing: expected,
             events: true,
             errors: true,
-            presence: true
+            presence: true,
+            own: true,
+            signals: expected,
         })
     );
 }
@@ -145,9 +172,14 @@ fn filters_that_can_match_nothing_are_not_granted() {
         "chats/{chat}/send",
         "chats/{chat}/messages/more",
         "chats/+/messages/+",
+        "users/{other}/x/#",
+        "chats/+/x",
+        "chats/+/x/+",
+        "chats/+/x/bob/call",
+        "users/{me}/x",
+        "users/{other}/x/a",
         "users/{other}/events",
         "users/{other}/errors",
-        "users/{other}/x/#",
         "users/bob/presence",
         "chats/nonsense/#",
         "$SYS/#",
@@ -168,8 +200,8 @@ fn malformed_filters_are_told_apart() {
 
 #[test]
 fn a_filter_beyond_the_bounds_is_not_granted() {
-    let deep = "+/".repeat(MAX_FILTER_LEVELS) + "#";
-    for text in [&"a".repeat(MAX_FILTER_BYTES + 1), &deep] {
+    let deep = "+/".repeat(MAX_TOPIC_LEVELS) + "#";
+    for text in [&"a".repeat(MAX_TOPIC_BYTES + 1), &deep] {
         assert_eq!(filter(text), Err(FilterError::NotGranted), "{text}");
     }
 }

@@ -46,7 +46,7 @@ fn the_acknowledgement_tells_what_was_stored() {
     machine.publish(Qos::AtLeastOnce, 1);
     let command = machine.commands().remove(0);
     let properties = vec![("seq".to_owned(), "5".to_owned())];
-    machine.session.command_done(&command, Outcome::Done { properties: properties.clone() });
+    machine.session.command_done(&command, Outcome::Done { properties: properties.clone(), recorded: false });
     let written = machine.written();
     let [Out::PubAck(_, Reason::Success, told)] = &written[..] else { panic!("{written:?}") };
     assert_eq!(told.user_properties, properties);

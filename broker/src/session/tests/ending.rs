@@ -70,7 +70,9 @@ fn what_the_client_may_not_send_ends_the_connection() {
         (auth, Reason::ProtocolError),
     ];
     for (packet, reason) in cases {
-        let mut machine = Machine::new(start());
+        let mut machine = Machine::new(following(Qos::AtLeastOnce, 0));
+        machine.commit(1);
+        assert_eq!(machine.rows(), [sent(1, 1)]);
         machine.receive(packet);
         assert!(matches!(machine.written()[..], [Out::Disconnect(told, _)] if told == reason));
         assert_eq!(machine.closed(), Some(reason));

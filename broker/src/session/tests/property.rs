@@ -9,7 +9,7 @@ mod expectation;
 mod store;
 
 use crate::{packet::Qos, registry::Registry};
-use curlew_domain::ports::relay::Relay;
+use curlew_domain::ports::relay::{Committed, Relay};
 use device::{DEVICES, Device, Link};
 use expectation::Filter;
 use proptest::prelude::*;
@@ -158,9 +158,10 @@ impl World {
             Op::Announce { commits, together } => {
                 let commits = store.unannounced.drain(..store.unannounced.len().min(*commits));
                 if *together {
-                    registry.committed(commits.flatten().collect());
+                    registry.committed(commits.flatten().map(Committed::Row).collect());
                 } else {
-                    commits.for_each(|rows| registry.committed(rows));
+                    commits
+                        .for_each(|rows| registry.committed(rows.into_iter().map(Committed::Row).collect()));
                 }
             }
             Op::Deliver { device, count } => {

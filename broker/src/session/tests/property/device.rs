@@ -12,6 +12,7 @@ use crate::{
         Action, Page, Session, Start,
         tests::{id, payload, read_payload},
     },
+    topic::Space,
 };
 use curlew_domain::{
     chat::StayEnd,
@@ -161,6 +162,9 @@ impl Device {
         let OpenedSession { fence, filters, cursors, .. } = opened;
         let start = Start {
             me: self.me,
+            space: Space::of(self.me),
+            sent: 0,
+            received: Vec::new(),
             version: Version::V5,
             filters,
             cursors,
@@ -291,7 +295,7 @@ impl Device {
             }
             Delivery::Hint(stream, seq) => online.session.handle_hint(stream, seq),
             Delivery::Joined(chat, joined_seq) => online.session.handle_joined(chat, joined_seq),
-            Delivery::Receipt(..) => {}
+            Delivery::Receipt(..) | Delivery::Signal(..) | Delivery::Plain => {}
         }
         self.pump(store, now);
         true
@@ -407,7 +411,7 @@ impl Online {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::SaveSubscriptions { filters, follow, cursors } => {
+            Action::SaveSubscriptions { filters, follow, cursors, .. } => {
                 self.writes.push_back(Write::Subscriptions { filters, follow, cursors });
             }
             Action::SaveCursors(cursors) => self.writes.push_back(Write::Cursors(cursors)),
@@ -419,6 +423,9 @@ impl Online {
             Action::ListStays => self.reads.push(Read::Stays),
             Action::Close(reason) => self.closing = Some(reason),
             Action::Acknowledged(..) => {}
+            // The plain lane is empty in this world.
+            Action::ReadQueue { .. } => self.session.handle_queue(Vec::new(), false),
+            Action::Settle(settle) => panic!("there is no queue: {settle:?}"),
             Action::Authenticate(_) => panic!("no AUTH was sent"),
             Action::Command(command) => panic!("nothing was published: {command:?}"),
         }

@@ -232,7 +232,14 @@ impl Store {
         let session = StoredSession { generation, ..kept };
         self.sessions.insert(device, session.clone());
         let fence = SessionFence { session: id(0x300 + device as u128), generation };
-        OpenedSession { fence, present, filters: session.filters, cursors: session.cursors }
+        OpenedSession {
+            fence,
+            present,
+            filters: session.filters,
+            cursors: session.cursors,
+            sent: 0,
+            received: Vec::new(),
+        }
     }
 
     fn fenced(&mut self, device: usize, fence: SessionFence) -> Option<&mut StoredSession> {
