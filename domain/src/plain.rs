@@ -67,6 +67,7 @@ mod base64_text {
     use super::{Bytes, Deserialize, Deserializer, Engine, STANDARD_NO_PAD, Serializer};
     use serde::de::Error;
 
+    #[expect(clippy::ref_option, reason = "serde hands over a reference to the field")]
     pub fn serialize<S: Serializer>(data: &Option<Bytes>, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&STANDARD_NO_PAD.encode(data.as_deref().unwrap_or_default()))
     }
