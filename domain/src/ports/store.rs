@@ -366,7 +366,8 @@ pub trait Sessions: Send + Sync {
     /// Stores the cursor map and marks the session disconnected, or deletes it when its expiry is 0. `false`: superseded.
     async fn close_session(&self, close: CloseSession) -> Result<bool>;
     /// Forgets sessions whose expiry has passed; answers how many. Sessions without a `disconnected_at` whose process died
-    /// count from the start of this process.
+    /// count from the start of this process. Their wills are due from now on, as [`Plain::list_due_wills`] says; so this is
+    /// called once at the start. Retained messages that have expired are forgotten, too.
     async fn prune_sessions(&self, at: Timestamp) -> Result<u64>;
 }
 
@@ -397,6 +398,6 @@ pub trait Plain: Send + Sync {
     /// The user's sessions that outlive their connections and are not expired.
     async fn list_lasting_sessions(&self, user: UserId, at: Timestamp) -> Result<Vec<LastingSession>>;
     /// Wills whose time has come, or whose session is gone; oldest first. Those of connections that died with an earlier
-    /// process count from the start of this one.
+    /// process are among them once [`Sessions::prune_sessions`] has met them; their delay counts from the start of this one.
     async fn list_due_wills(&self, at: Timestamp, limit: u32) -> Result<Vec<DueWill>>;
 }
