@@ -7,6 +7,7 @@ mod chats;
 mod contacts;
 mod harness;
 mod messages;
+mod plain;
 mod races;
 mod receipts;
 mod sessions;

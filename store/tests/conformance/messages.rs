@@ -6,13 +6,14 @@ use crate::{
 };
 use curlew_domain::{
     ErrorCode,
+    chat::{ChatKind, Role, Standing},
     clock::Timestamp,
     contact::RelationAction,
     ids::Stream,
     message::{Entry, MessageType},
     ports::store::{AppendMessage, Appended, Contacts, Log, MessagesFrom},
     receipt::{Raise, Status},
-    rules::MembershipChange,
+    rules::{MembershipChange, SendFacts},
 };
 use uuid::Uuid;
 
@@ -25,6 +26,7 @@ on_both_engines!(
     two_equal_local_ids_in_one_batch_make_one_message,
     a_send_is_judged_in_its_batch,
     a_block_stops_sends_in_the_private_chat_only,
+    what_a_send_is_judged_by_can_be_asked,
     a_log_is_read_in_pages_to_its_end,
     a_personal_log_is_its_owners,
     messages_are_listed_both_ways,
@@ -150,6 +152,27 @@ async fn a_block_stops_sends_in_the_private_chat_only(f: Fixture) {
     }
     f.store.relate(bob, alice, RelationAction::Unblock, f.now()).await.unwrap();
     assert_eq!(f.send(private, alice, "!").await.seq, 1);
+}
+
+async fn what_a_send_is_judged_by_can_be_asked(f: Fixture) {
+    let [alice, bob, carol] = f.contacts(["alice", "bob", "carol"]).await;
+    let (private, group) = (f.private_chat(alice, bob).await, f.group(alice, &[bob]).await);
+    let facts = async |user, chat| {
+        let facts = f.store.find_send_facts(user, chat).await.unwrap();
+        facts.map(|SendFacts { kind, standing, blocked }| (kind, standing, blocked))
+    };
+    let of = |kind, standing, blocked| Some((kind, standing, blocked));
+    let member = Standing::Active(Role::Member);
+    assert_eq!(facts(alice, Uuid::now_v7().into()).await, None);
+    assert_eq!(facts(bob, private).await, of(ChatKind::Private, member, false));
+    assert_eq!(facts(carol, private).await, of(ChatKind::Private, Standing::Stranger, false));
+    assert_eq!(facts(alice, group).await, of(ChatKind::Group, Standing::Active(Role::Owner), false));
+    f.change(group, bob, MembershipChange::Leave).await.unwrap();
+    f.store.relate(bob, alice, RelationAction::Block, f.now()).await.unwrap();
+    assert_eq!(facts(bob, group).await, of(ChatKind::Group, Standing::Former, false));
+    for user in [alice, bob] {
+        assert_eq!(facts(user, private).await, of(ChatKind::Private, member, true));
+    }
 }
 
 async fn a_log_is_read_in_pages_to_its_end(f: Fixture) {

@@ -27,12 +27,12 @@ on_both_engines!(
     pruning_forgets_what_has_expired,
 );
 
-async fn device(f: &Fixture) -> (UserId, DeviceId) {
+pub async fn device(f: &Fixture) -> (UserId, DeviceId) {
     let user = f.user("owner").await;
     (user, f.login(user, "phone").await.1.id)
 }
 
-fn connect(f: &Fixture, (user, device): (UserId, DeviceId), client: &str) -> OpenSession {
+pub fn connect(f: &Fixture, (user, device): (UserId, DeviceId), client: &str) -> OpenSession {
     OpenSession {
         new_id: Uuid::now_v7().into(),
         user,
@@ -47,7 +47,7 @@ fn connect(f: &Fixture, (user, device): (UserId, DeviceId), client: &str) -> Ope
     }
 }
 
-async fn open(f: &Fixture, owner: (UserId, DeviceId), client: &str) -> OpenedSession {
+pub async fn open(f: &Fixture, owner: (UserId, DeviceId), client: &str) -> OpenedSession {
     f.store.open_session(connect(f, owner, client)).await.unwrap()
 }
 
@@ -273,7 +273,8 @@ async fn pruning_forgets_what_has_expired(f: Fixture) {
     assert!(!f.store.save_cursors(connected.fence, Cursors::new()).await.unwrap());
 }
 
-struct Stopped(Timestamp);
+/// A clock for the next process.
+pub struct Stopped(pub Timestamp);
 
 impl curlew_domain::clock::Clock for Stopped {
     fn now(&self) -> Timestamp {
