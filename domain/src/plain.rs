@@ -135,7 +135,8 @@ pub struct PublishPlain {
     pub user: UserId,
     /// What.
     pub message: Arc<PlainMessage>,
-    /// Sessions that last, at QoS 1 or 2: it waits in their queues until they have acknowledged it.
+    /// Sessions that last, at QoS 1 or 2: it waits in their queues until they have acknowledged it. One that is named twice
+    /// (by its own filters, and by a shared one) gets it twice.
     pub queue: Vec<Recipient>,
     /// Other sessions: handed to the relay after the commit, and kept nowhere.
     pub live: Vec<Recipient>,

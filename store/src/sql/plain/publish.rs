@@ -1,8 +1,7 @@
 //! A publication of which something must be kept.
 
 use super::{
-    body_args,
-    queue::{Entered, enter_queues, insert_queued, trim_queue},
+    queue::{enter_queues, insert_queued, trim_queue},
     retained::retain,
 };
 use crate::{
@@ -93,17 +92,18 @@ impl Publishing for PublishPlain {
         if self.queue.is_empty() || self.message.is_expired(self.at) {
             return Ok(delivery);
         }
-        let mut entered = enter_queues(scope.tx, &self.queue, self.message.size()).await?;
-        let body = body_args(&self.message);
+        let mut queues = enter_queues(scope.tx, &self.queue, self.message.size()).await?;
         for recipient in &self.queue {
-            let Some(queue) = entered.remove(&recipient.session) else {
-                delivery.gone.push(recipient.session);
-                continue;
-            };
-            let Entered { seq, .. } = queue;
-            insert_queued(scope.tx, recipient, seq, &self.message, body.clone()).await?;
-            trim_queue(scope.tx, recipient.session, queue).await?;
-            delivery.queued.push((recipient.clone(), seq));
+            match queues.get_mut(&recipient.session) {
+                Some(queue) => delivery.queued.push((recipient.clone(), queue.take())),
+                None => delivery.gone.push(recipient.session),
+            }
+        }
+        if !delivery.queued.is_empty() {
+            insert_queued(scope.tx, &delivery.queued, &self.message).await?;
+        }
+        for queue in queues.into_values() {
+            trim_queue(scope.tx, queue).await?;
         }
         Ok(delivery)
     }

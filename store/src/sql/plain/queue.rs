@@ -1,12 +1,12 @@
 //! The queues of sessions that last.
 
-use super::{read_message, read_qos};
+use super::{body_args, read_message, read_qos};
 use crate::{
     sql::{
         sessions::holds_fence,
         statement::statements,
         transaction::Tx,
-        value::{Arg, Row, Table, args},
+        value::{Row, Table, args},
         writer::{Place, Scope, Write},
     },
     trouble::Failed,
@@ -17,7 +17,10 @@ use curlew_domain::{
     plain::{MAX_QUEUED, MAX_QUEUED_BYTES, PlainMessage, QueuePage, QueuedMessage, Recipient, Settle},
     session::SessionFence,
 };
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 use uuid::Uuid;
 
 /// Messages that are looked at to make room for one.
@@ -25,15 +28,17 @@ const TRIM: u32 = 64;
 
 statements! {
     // Locks the queues in the order of their sessions.
-    ENTER_QUEUES = ["WITH r AS MATERIALIZED " rows(1: session id) "
+    ENTER_QUEUES = ["WITH r AS MATERIALIZED " rows(1: session id, n int) "
         INSERT INTO plain_queues AS q (session_id, last_seq, sent, messages, bytes, dropped)
-        SELECT s.id, 1, 0, 1, CAST($2 AS BIGINT), 0 FROM r CROSS JOIN sessions s WHERE s.id = r.session ORDER BY s.id
-        ON CONFLICT (session_id) DO UPDATE SET last_seq = q.last_seq + 1, messages = q.messages + 1,
-            bytes = q.bytes + excluded.bytes
+        SELECT s.id, r.n, 0, r.n, r.n * CAST($2 AS BIGINT), 0 FROM r CROSS JOIN sessions s WHERE s.id = r.session
+        ORDER BY s.id
+        ON CONFLICT (session_id) DO UPDATE SET last_seq = q.last_seq + excluded.last_seq,
+            messages = q.messages + excluded.messages, bytes = q.bytes + excluded.bytes
         RETURNING session_id, last_seq, sent, messages, bytes"];
-    INSERT_QUEUED = ["INSERT INTO plain_queue (session_id, seq, size, released, qos, published_qos, retain, expires_at,
-            subscription_ids, topic, properties, payload)
-        VALUES ($1, $2, $3, 0, $4, $5, $6, $7, $8, $9, $10, $11)"];
+    INSERT_QUEUED = ["WITH r AS MATERIALIZED " rows(1: session id, seq int, qos int, retain int, ids text) "
+        INSERT INTO plain_queue (session_id, seq, qos, retain, subscription_ids, released, size, published_qos, expires_at,
+            topic, properties, payload)
+        SELECT r.session, r.seq, r.qos, r.retain, r.ids, 0, $2, $3, $4, $5, $6, $7 FROM r"];
     OLDEST_UNSENT = ["SELECT q.seq, q.size FROM plain_queue q WHERE q.session_id = $1 AND q.seq > $2 ORDER BY q.seq LIMIT $3"];
     DROP_UP_TO = ["DELETE FROM plain_queue WHERE session_id = $1 AND seq > $2 AND seq <= $3"];
     SHRINK_QUEUE = ["UPDATE plain_queues SET messages = messages - $2, bytes = bytes - $3, dropped = dropped + $4
@@ -55,58 +60,69 @@ statements! {
     CLEAR_RECEIVED = ["DELETE FROM plain_received WHERE session_id = $1"];
 }
 
-/// A queue in which one more message is counted.
-#[derive(Clone, Copy)]
+/// A queue in which messages are counted that are not in it yet.
 pub(super) struct Entered {
-    /// Its place.
-    pub seq: Seq,
+    session: SessionId,
+    /// Their first place that is not taken.
+    next: Seq,
     sent: Seq,
     messages: i64,
     bytes: i64,
 }
 
-/// Counts a message in each queue and gives it its place there. Sessions that do not exist are not among the answers.
+impl Entered {
+    /// The next place.
+    pub fn take(&mut self) -> Seq {
+        self.next += 1;
+        self.next - 1
+    }
+}
+
+/// Counts a message in the queue of each recipient; a session may be several of them, once for its own filters and once for
+/// each shared one. Sessions that do not exist are not among the answers.
 pub(super) async fn enter_queues(
     tx: &mut Tx,
     recipients: &[Recipient],
     size: usize,
 ) -> Result<HashMap<SessionId, Entered>, sqlx::Error> {
-    let table = Table::of_ids(recipients.iter().map(|recipient| recipient.session.uuid()));
+    let mut times: BTreeMap<SessionId, Seq> = BTreeMap::new();
+    for recipient in recipients {
+        *times.entry(recipient.session).or_default() += 1;
+    }
+    let table = Table::of(&times, |row, (session, n)| {
+        row.id(session.uuid()).seq(*n);
+    });
     let rows = tx.fetch(&ENTER_QUEUES, args![table, size as i64]).await?;
     rows.iter()
         .map(|row| {
+            let (session, last) = (row.id(0)?, row.seq(1)?);
+            let next = last + 1 - times.get(&session).copied().unwrap_or(0);
             let entered =
-                Entered { seq: row.seq(1)?, sent: row.seq(2)?, messages: row.int(3)?, bytes: row.int(4)? };
-            Ok((row.id(0)?, entered))
+                Entered { session, next, sent: row.seq(2)?, messages: row.int(3)?, bytes: row.int(4)? };
+            Ok((session, entered))
         })
         .collect()
 }
 
+/// Puts a message into its places.
 pub(super) async fn insert_queued(
     tx: &mut Tx,
-    recipient: &Recipient,
-    seq: Seq,
+    places: &[(Recipient, Seq)],
     message: &PlainMessage,
-    body: [Arg; 3],
 ) -> Result<(), sqlx::Error> {
-    let ids = serde_json::to_string(&recipient.subscription_ids).expect("numbers have a JSON form");
-    let mut args = args![
-        recipient.session,
-        seq,
-        message.size() as i64,
-        recipient.qos as i64,
-        message.qos as i64,
-        recipient.retain,
-        message.expires_at,
-        ids
-    ];
-    args.extend(body);
+    let table = Table::of(places, |row, (recipient, seq)| {
+        let ids = serde_json::to_string(&recipient.subscription_ids).expect("numbers have a JSON form");
+        row.id(recipient.session.uuid()).seq(*seq);
+        row.int(recipient.qos as i64).int(recipient.retain.into()).text(&ids);
+    });
+    let mut args = args![table, message.size() as i64, message.qos as i64, message.expires_at];
+    args.extend(body_args(message));
     tx.execute(&INSERT_QUEUED, args).await.map(drop)
 }
 
 /// Drops the oldest messages that were never sent until the queue is within its bounds.
-pub(super) async fn trim_queue(tx: &mut Tx, session: SessionId, queue: Entered) -> Result<(), sqlx::Error> {
-    let Entered { sent, mut messages, mut bytes, .. } = queue;
+pub(super) async fn trim_queue(tx: &mut Tx, queue: Entered) -> Result<(), sqlx::Error> {
+    let Entered { session, sent, mut messages, mut bytes, .. } = queue;
     let too_large =
         |messages: i64, bytes: i64| messages > MAX_QUEUED.into() || bytes > MAX_QUEUED_BYTES as i64;
     let mut after = sent;

@@ -1,6 +1,6 @@
 //! Publications: whom they reach, in which order, and how often.
 
-use super::{device, message, open, open_clean, places, publish, queued, recipient, run};
+use super::{db_counts, device, message, open, open_clean, places, publish, queued, recipient, run};
 use crate::{
     harness::{Fate, Fixture},
     on_both_engines,
@@ -22,6 +22,7 @@ on_both_engines!(
     a_publication_waits_in_every_queue_as_it_was_published,
     publications_of_one_user_reach_the_relay_in_order,
     what_reaches_nobody_is_not_relayed,
+    a_session_with_two_subscriptions_gets_a_message_twice,
     sessions_that_are_gone_are_told,
     an_expired_message_waits_for_nobody,
     a_packet_identifier_publishes_once_until_it_is_forgotten,
@@ -115,6 +116,24 @@ async fn what_reaches_nobody_is_not_relayed(f: Fixture) {
     let retained = PlainMessage { retain: true, ..message("t", "kept") };
     assert_eq!(run(&f, publish(&f, user, retained, &[])).await.unwrap(), PublishedPlain::Now);
     assert!(f.relay.take_plain().is_empty());
+}
+
+async fn a_session_with_two_subscriptions_gets_a_message_twice(f: Fixture) {
+    let owner = device(&f).await;
+    let session = open(&f, owner, "a").await.fence.session;
+    run(&f, publish(&f, owner.0, message("t", "before"), &[session])).await.unwrap();
+    f.relay.take_plain();
+    let shared = Recipient { subscription_ids: vec![7], ..recipient(session) };
+    let twice = PublishPlain {
+        queue: vec![recipient(session), shared.clone()],
+        ..publish(&f, owner.0, message("t", "twice"), &[])
+    };
+    assert_eq!(run(&f, twice).await.unwrap(), PublishedPlain::Now);
+    let relayed = f.relay.take_plain();
+    assert_eq!(relayed[0].queued, [(recipient(session), 2), (shared, 3)]);
+    assert!(relayed[0].gone.is_empty());
+    assert_eq!(places(&f, session).await, [1, 2, 3]);
+    assert_eq!(db_counts(&f, session).await.0, 3);
 }
 
 async fn sessions_that_are_gone_are_told(f: Fixture) {
