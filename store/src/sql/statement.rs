@@ -5,6 +5,7 @@
 //! | `rows(1: chat id, upto int)` | a table from the JSON in `$1` by `json_each` | by `jsonb_array_elements` |
 //! | `(columns!())` | the literal that the macro gives | the same |
 //! | `lock(m)` | nothing: there is one writer | `FOR NO KEY UPDATE OF m` |
+//! | `hold(m)` | nothing | `FOR KEY SHARE OF m`: it may change, but not go |
 //!
 //! `rows` is used as a MATERIALIZED common table expression, so that each cell is parsed once, and joined with CROSS JOIN,
 //! which SQLite takes as the order of the loops.
@@ -39,6 +40,12 @@ macro_rules! sql_text {
     };
     (postgres [$($done:tt)*] lock($table:ident) $($rest:tt)*) => {
         $crate::sql::statement::sql_text!(postgres [$($done)* " FOR NO KEY UPDATE OF ", stringify!($table),] $($rest)*)
+    };
+    (sqlite [$($done:tt)*] hold($table:ident) $($rest:tt)*) => {
+        $crate::sql::statement::sql_text!(sqlite [$($done)*] $($rest)*)
+    };
+    (postgres [$($done:tt)*] hold($table:ident) $($rest:tt)*) => {
+        $crate::sql::statement::sql_text!(postgres [$($done)* " FOR KEY SHARE OF ", stringify!($table),] $($rest)*)
     };
     ($engine:ident [$($done:tt)*] ($text:expr) $($rest:tt)*) => {
         $crate::sql::statement::sql_text!($engine [$($done)* $text,] $($rest)*)

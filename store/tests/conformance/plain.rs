@@ -3,6 +3,7 @@
 mod publish;
 mod queue;
 mod retained;
+mod together;
 mod wills;
 
 use crate::{

@@ -25,7 +25,7 @@ statements! {
     FIND_RECEIVED = ["SELECT p.packet_id FROM plain_received p WHERE p.session_id = $1 AND p.packet_id = $2"];
     // A session that is gone has nothing to be recorded for.
     NOTE_RECEIVED = ["INSERT INTO plain_received (session_id, packet_id)
-        SELECT s.id, CAST($2 AS BIGINT) FROM sessions s WHERE s.id = $1"];
+        SELECT s.id, CAST($2 AS BIGINT) FROM sessions s WHERE s.id = $1" hold(s)];
 }
 
 #[async_trait]

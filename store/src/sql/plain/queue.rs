@@ -27,11 +27,11 @@ use uuid::Uuid;
 const TRIM: u32 = 64;
 
 statements! {
-    // Locks the queues in the order of their sessions.
+    // Holds the sessions, then locks their queues, both in the order of the ids. One that ends meanwhile is not there.
     ENTER_QUEUES = ["WITH r AS MATERIALIZED " rows(1: session id, n int) "
         INSERT INTO plain_queues AS q (session_id, last_seq, sent, messages, bytes, dropped)
         SELECT s.id, r.n, 0, r.n, r.n * CAST($2 AS BIGINT), 0 FROM r CROSS JOIN sessions s WHERE s.id = r.session
-        ORDER BY s.id
+        ORDER BY s.id" hold(s) "
         ON CONFLICT (session_id) DO UPDATE SET last_seq = q.last_seq + excluded.last_seq,
             messages = q.messages + excluded.messages, bytes = q.bytes + excluded.bytes
         RETURNING session_id, last_seq, sent, messages, bytes"];
@@ -184,9 +184,10 @@ pub(in crate::sql) async fn list_received(tx: &mut Tx, session: SessionId) -> Re
     rows.iter().map(|row| Ok(u16::try_from(row.int(0)?).unwrap_or(0))).collect()
 }
 
-/// Forgets everything of a session that begins anew.
+/// Forgets everything of a session that begins anew. The queue is locked before its messages go: what is being published to
+/// it is in it before, or after from place 1 on.
 pub(in crate::sql) async fn clear_queue(tx: &mut Tx, session: SessionId) -> Result<(), sqlx::Error> {
-    for statement in [&CLEAR_QUEUE, &CLEAR_QUEUES, &CLEAR_RECEIVED] {
+    for statement in [&CLEAR_QUEUES, &CLEAR_QUEUE, &CLEAR_RECEIVED] {
         tx.execute(statement, args![session]).await?;
     }
     Ok(())
