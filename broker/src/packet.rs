@@ -269,8 +269,8 @@ pub enum RetainHandling {
     DoNotSend,
 }
 
-/// One filter of a SUBSCRIBE with its options. The filter text is valid UTF-8 of legal length, but its
-/// *grammar* is checked by [`crate::topic`], since a bad one gets a SUBACK code and not a close in 3.1.1.
+/// One filter of a SUBSCRIBE with its options. Its form is right; what it stands for, if anything, is for
+/// [`crate::topic`] to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscribeFilter {
     /// Topic filter.

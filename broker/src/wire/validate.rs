@@ -254,6 +254,7 @@ fn filters<'a>(
         if filter.is_empty() {
             return Err(malformed("a topic filter is empty"));
         }
+        wildcards(filter)?;
         each(filter, body)?;
         count += 1;
         if count > MAX_FILTERS {
@@ -265,6 +266,22 @@ fn filters<'a>(
     }
     // [MQTT-3.8.3-2], [MQTT-3.10.3-2] (3.1.1: [MQTT-3.8.3-3], [MQTT-3.10.3-2])
     if count == 0 { Err(protocol_error("no topic filter")) } else { Ok(()) }
+}
+
+/// `#` is the last level, and a wildcard has its level for itself `[MQTT-4.7.1-1]`, `[MQTT-4.7.1-2]` (3.1.1:
+/// `[MQTT-4.7.1-2]`, `[MQTT-4.7.1-3]`). Of a shared subscription the share name is a level that must not be one
+/// `[MQTT-4.8.2-2]`; see [`shared`].
+fn wildcards(filter: &[u8]) -> Result<(), Fault> {
+    let mut levels = filter.split(|&byte| byte == b'/').peekable();
+    while let Some(level) = levels.next() {
+        if level.len() > 1 && has_wildcard(level) {
+            return Err(malformed("a wildcard shares its level of a topic filter"));
+        }
+        if level == b"#" && levels.peek().is_some() {
+            return Err(malformed("'#' is not the last level of a topic filter"));
+        }
+    }
+    Ok(())
 }
 
 /// Whether this is a shared subscription; one must read `$share/{name}/{filter}` `[MQTT-4.8.2-1]`, `[MQTT-4.8.2-2]`.

@@ -170,7 +170,13 @@ fn subscribe() {
     refuse(Version::V5, 0x82, &body(&[], "$share/g/t", 4), ProtocolError, "[MQTT-3.8.3-4]");
     for filter in ["$share/", "$share//t", "$share/g", "$share/g/", "$share/g+/t", "$share/#/t"] {
         refuse(Version::V5, 0x82, &body(&[], filter, 0), MalformedPacket, "[MQTT-4.8.2-1], [MQTT-4.8.2-2]");
-        decode(&mut open(Version::V3), &frame(0x82, &join(&[&[0, 1], &field(filter), &[0]]))).unwrap();
+    }
+    // In 3.1.1 `$share` is a level like any other.
+    for (filter, legal) in
+        [("$share/", true), ("$share//t", true), ("$share/g", true), ("$share/g+/t", false)]
+    {
+        let frame = frame(0x82, &join(&[&[0, 1], &field(filter), &[0]]));
+        assert_eq!(decode(&mut open(Version::V3), &frame).is_ok(), legal, "{filter}");
     }
     refuse(Version::V5, 0x82, &body(&[0x0B, 0], "t", 0), ProtocolError, "subscription identifier 0");
     refuse(Version::V5, 0x82, &body(&[0x0B, 1, 0x0B, 2], "t", 0), ProtocolError, "twice");
