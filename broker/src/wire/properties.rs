@@ -78,6 +78,7 @@ pub(super) const PUBLISH: Set = Set::of(&[
     CONTENT_TYPE,
     RESPONSE_TOPIC,
     CORRELATION_DATA,
+    SUBSCRIPTION_ID,
     TOPIC_ALIAS,
     USER_PROPERTY,
 ]);
@@ -101,6 +102,10 @@ impl Found {
         self.seen.has(TOPIC_ALIAS)
     }
 
+    pub(super) const fn subscription_id(&self) -> bool {
+        self.seen.has(SUBSCRIPTION_ID)
+    }
+
     pub(super) const fn auth_method(&self) -> bool {
         self.seen.has(AUTH_METHOD)
     }
@@ -120,7 +125,7 @@ pub(super) fn walk(body: &mut Reader<'_>, allowed: Set) -> Result<Found, Fault> 
         // A variable byte integer by the standard, but every identifier there is fits one byte.
         let id = section.u8()?;
         if !allowed.has(id) {
-            return Err(not_allowed(id));
+            return Err(NOT_ALLOWED);
         }
         if id == USER_PROPERTY {
             user_properties += 1;
@@ -137,14 +142,8 @@ pub(super) fn walk(body: &mut Reader<'_>, allowed: Set) -> Result<Found, Fault> 
     Ok(found)
 }
 
-const fn not_allowed(id: u8) -> Fault {
-    if id == SUBSCRIPTION_ID {
-        // [MQTT-3.3.4-6]
-        return protocol_error("a client must not send a subscription identifier in PUBLISH");
-    }
-    // Section 2.2.2.2: an identifier that is not valid for its packet type makes the packet malformed.
-    malformed("a property is unknown or does not belong into this packet")
-}
+/// Section 2.2.2.2: an identifier that is not valid for its packet type makes the packet malformed.
+const NOT_ALLOWED: Fault = malformed("a property is unknown or does not belong into this packet");
 
 fn value(section: &mut Reader<'_>, id: u8, found: &mut Found) -> Result<(), Fault> {
     match id {
@@ -200,7 +199,7 @@ fn value(section: &mut Reader<'_>, id: u8, found: &mut Found) -> Result<(), Faul
             section.text()?;
             section.text()?;
         }
-        _ => return Err(not_allowed(id)),
+        _ => return Err(NOT_ALLOWED),
     }
     Ok(())
 }

@@ -182,6 +182,10 @@ fn publish(version: Version, flags: u8, body: &mut Reader<'_>) -> Result<Option<
         if topic.is_empty() && !found.topic_alias() {
             return Err(protocol_error("neither a topic name nor a topic alias"));
         }
+        // [MQTT-3.3.4-6]
+        if found.subscription_id() {
+            return Err(protocol_error("a client must not send a subscription identifier in PUBLISH"));
+        }
         zero_expiry_at = found.zero_expiry_at;
     }
     let rest = body.remaining();

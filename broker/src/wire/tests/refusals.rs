@@ -195,7 +195,7 @@ fn unsubscribe() {
         Version::V5,
         0xA2,
         &join(&[&[0, 1], &section(&[0x0B, 1]), &field("t")]),
-        ProtocolError,
+        MalformedPacket,
         "of SUBSCRIBE",
     );
 }
