@@ -1,8 +1,11 @@
 //! Helpers: packets are written byte by byte here, or by the codec in the role of a client.
 
+mod clauses;
 mod encoding;
 mod handshake;
+mod limits;
 mod packets;
+mod properties;
 mod random;
 mod refusals;
 
@@ -12,6 +15,19 @@ use bytes::Bytes;
 use rmqtt_codec::{v3 as codec_v3, v5 as codec_v5};
 
 const LIMIT: u32 = 16 * 1024;
+
+/// What no text may hold `[MQTT-1.5.4-1]`, `[MQTT-1.5.4-2]`: a byte that is never UTF-8, a byte too few, one too many, a
+/// surrogate, a longer spelling of U+0000, a code point beyond the last, U+0000.
+const BAD_TEXTS: [&[u8]; 8] = [
+    b"\xFF",
+    b"a\xE2\x82",
+    b"\x80",
+    b"\xED\xA0\x80",
+    b"\xED\xBF\xBF",
+    b"\xC0\x80",
+    b"\xF4\x90\x80\x80",
+    b"a\0b",
+];
 
 fn id(id: u16) -> PacketId {
     PacketId::new(id).unwrap()
@@ -39,6 +55,11 @@ fn field(bytes: impl AsRef<[u8]>) -> Vec<u8> {
     let mut field = u16::try_from(bytes.len()).unwrap().to_be_bytes().to_vec();
     field.extend_from_slice(bytes);
     field
+}
+
+/// A property section.
+fn section(properties: &[u8]) -> Vec<u8> {
+    join(&[&[u8::try_from(properties.len()).unwrap()], properties])
 }
 
 fn join(parts: &[&[u8]]) -> Vec<u8> {

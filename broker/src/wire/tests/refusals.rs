@@ -21,11 +21,6 @@ fn refuse_connect(level: u8, flags: u8, rest: &[u8], reason: Reason, rule: &str)
     assert_eq!(error.reason, reason, "{rule}: {error}");
 }
 
-/// A property section.
-fn section(properties: &[u8]) -> Vec<u8> {
-    join(&[&[u8::try_from(properties.len()).unwrap()], properties])
-}
-
 #[test]
 fn fixed_header() {
     refuse_both(0x00, &[], MalformedPacket, "type 0");
