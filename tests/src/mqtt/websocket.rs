@@ -6,7 +6,13 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     net::TcpStream,
 };
-pub use tokio_tungstenite::tungstenite::{Error, Message};
+pub use tokio_tungstenite::tungstenite::{
+    Error, Message,
+    protocol::frame::{
+        Frame,
+        coding::{Data, OpCode},
+    },
+};
 use tokio_tungstenite::{
     WebSocketStream, client_async,
     tungstenite::{client::IntoClientRequest, http::HeaderValue},

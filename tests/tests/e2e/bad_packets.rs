@@ -1,9 +1,15 @@
 //! Promise 7 on the MQTT port: whatever bytes come, the connection ends and nobody else notices.
 
+mod clauses;
+mod limits;
+
 use crate::{send_topic, text};
 use curlew_tests::{
     Actor, Chat, Engine, Protocol, RawClient, TestServer,
-    mqtt::raw::{Connect, Packet, encode_connect, packet, text as string},
+    mqtt::{
+        raw::{Connect, Packet, encode_connect, packet, text as string},
+        websocket,
+    },
 };
 use std::{
     hash::{BuildHasher, RandomState},
@@ -236,16 +242,18 @@ async fn a_connect_that_never_comes_is_waited_for_10_seconds() {
     let begun = Instant::now();
     let mut silent = scene.open(Protocol::V5).await;
     let mut slow = scene.open(Protocol::V5).await;
+    let (socket, _) = websocket::open(scene.server.endpoints().http(), Some("mqtt")).await.unwrap();
+    let mut slow_over_websocket = RawClient::over(websocket::in_frames(socket, 1), Protocol::V5);
     let connect = scene.connect();
     let silence = async {
         assert_eq!(silent.read().await, None);
         begun.elapsed()
     };
     // A byte now and then is no CONNECT either.
-    let trickle = async {
+    let trickle = async |raw: &mut RawClient| {
         for byte in &connect {
-            slow.write(&[*byte]).await;
-            match slow.read_for(Duration::from_millis(500)).await {
+            raw.write(&[*byte]).await;
+            match raw.read_for(Duration::from_millis(500)).await {
                 Err(()) => {}
                 Ok(None) => return begun.elapsed(),
                 Ok(other) => panic!("{other:?}"),
@@ -253,8 +261,9 @@ async fn a_connect_that_never_comes_is_waited_for_10_seconds() {
         }
         panic!("a CONNECT may take as long as it likes");
     };
-    let (silence, trickle) = tokio::join!(silence, trickle);
-    for elapsed in [silence, trickle] {
+    let (silence, slow, slow_over_websocket) =
+        tokio::join!(silence, trickle(&mut slow), trickle(&mut slow_over_websocket));
+    for elapsed in [silence, slow, slow_over_websocket] {
         assert!((9.5..15.0).contains(&elapsed.as_secs_f64()), "closed after {elapsed:?}");
     }
     scene.assert_unharmed().await;

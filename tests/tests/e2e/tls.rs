@@ -124,6 +124,19 @@ async fn a_conversation_over_tls() {
     assert!(server.terminate().await.success());
 }
 
+/// The reason is written before TLS is closed.
+#[tokio::test]
+async fn a_broken_packet_over_tls_gets_its_reason() {
+    let files = Files::new();
+    let server = files.start().await;
+    let alice = server.user("alice").await;
+    let mut raw = files.open(&server, None).await;
+    assert_eq!(raw.connect(&connect(&alice)).await.1, 0);
+    // PUBLISH at QoS 3 [MQTT-3.3.1-4].
+    raw.write(&[0x36, 6, 0, 1, b't', 0, 1, 0]).await;
+    assert_eq!(raw.closed().await, Some(0x81));
+}
+
 #[tokio::test]
 async fn without_tls_nobody_is_told_of_it() {
     let server = TestServer::start(Engine::Sqlite).await;

@@ -4,8 +4,8 @@ use crate::{send_topic, text};
 use curlew_tests::{
     Engine, Protocol, RawClient, TestServer,
     mqtt::{
-        raw::{Connect, Packet, encode_connect},
-        websocket::{Error, Message, SinkExt, StreamExt, in_frames, open},
+        raw::{Connect, Packet, encode_connect, packet},
+        websocket::{Data, Error, Frame, Message, OpCode, SinkExt, StreamExt, in_frames, open},
     },
     wait::within,
 };
@@ -95,4 +95,80 @@ async fn the_subprotocol_must_be_offered() {
     }
     let (_, chosen) = open(server.endpoints().http(), Some("xmpp, mqtt")).await.unwrap();
     assert_eq!(chosen.as_deref(), Some("mqtt"));
+}
+
+/// `[MQTT-6.0.0-2]`: a frame of RFC 6455 may come in fragments (section 5.4), and one may be empty.
+#[tokio::test]
+async fn frames_may_be_fragments_and_empty_with_pings_between() {
+    let server = TestServer::start(Engine::Sqlite).await;
+    let alice = server.user("alice").await;
+    let connect = encode_connect(Protocol::V5, &alice.credentials(Connect::default()));
+    let (mut socket, _) = open(server.endpoints().http(), Some("mqtt")).await.unwrap();
+    let fragment =
+        |bytes: &[u8], kind, last| Message::Frame(Frame::message(bytes.to_vec(), OpCode::Data(kind), last));
+    for message in [
+        fragment(&connect[..1], Data::Binary, false),
+        Message::Ping("there?".into()),
+        fragment(&[], Data::Continue, false),
+        fragment(&connect[1..], Data::Continue, true),
+        Message::binary(Vec::new()),
+        Message::binary(vec![0xC0]),
+        Message::binary(Vec::new()),
+        Message::binary(vec![0]),
+    ] {
+        socket.send(message).await.unwrap();
+    }
+    let (mut ponged, mut received) = (false, Vec::new());
+    while !received.ends_with(&[0xD0, 0]) {
+        match within("CONNACK, a pong, and PINGRESP", socket.next()).await {
+            Some(Ok(Message::Binary(bytes))) => received.extend_from_slice(&bytes),
+            Some(Ok(Message::Pong(said))) => ponged = said == "there?",
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(ponged && received[0] == 0x20, "{received:x?}");
+}
+
+/// `[MQTT-4.13.1-1]` and `[MQTT-6.0.0-1]`: what comes before the broken packet in its frame is answered, then the reason comes,
+/// in a binary frame as everything does.
+#[tokio::test]
+async fn a_broken_packet_ends_the_connection_as_it_does_over_tcp() {
+    let server = TestServer::start(Engine::Sqlite).await;
+    let alice = server.user("alice").await;
+    for (protocol, none) in [(Protocol::V5, &[0][..]), (Protocol::V3, &[])] {
+        let (socket, _) = open(server.endpoints().http(), Some("mqtt")).await.unwrap();
+        let mut raw = RawClient::over(in_frames(socket, 64 * 1024), protocol);
+        assert_eq!(raw.connect(&alice.credentials(Connect::default())).await.1, 0);
+        let no_filter = packet(0x82, &[&[0, 1], none].concat());
+        raw.write(&[&[0xC0, 0][..], &no_filter, &[0xC0, 0]].concat()).await;
+        assert_eq!(raw.read().await, Some(Packet::PingResp));
+        match (protocol, raw.read().await) {
+            (Protocol::V5, Some(Packet::Disconnect { reason: 0x82, .. })) => {
+                assert_eq!(raw.read().await, None);
+            }
+            (Protocol::V3, None) => {}
+            (_, other) => panic!("{protocol:?}: {other:?}"),
+        }
+    }
+}
+
+/// A frame is bounded as a packet is, whatever it holds: it is read as a whole.
+#[tokio::test]
+async fn a_frame_larger_than_any_packet_ends_the_connection() {
+    let server = TestServer::start(Engine::Sqlite).await;
+    let pings = |bytes: usize| Message::binary([0xC0, 0].repeat(bytes / 2));
+    let alice = server.user("alice").await;
+    let connect = encode_connect(Protocol::V5, &alice.credentials(Connect::default()));
+    for (size, goes_on) in [(256 * 1024, true), (256 * 1024 + 2, false)] {
+        let (mut socket, _) = open(server.endpoints().http(), Some("mqtt")).await.unwrap();
+        socket.send(Message::binary(connect.clone())).await.unwrap();
+        let connack = within("CONNACK", socket.next()).await;
+        assert!(matches!(connack, Some(Ok(Message::Binary(packet))) if packet[0] == 0x20));
+        // It may be closed before all of it is out.
+        let sent = socket.send(pings(size)).await;
+        assert!(sent.is_ok() || !goes_on, "{sent:?}");
+        let answer = within("PINGRESP, or the end", socket.next()).await;
+        let answered = matches!(answer, Some(Ok(Message::Binary(packet))) if packet[..2] == [0xD0, 0]);
+        assert_eq!(answered, goes_on, "{size}");
+    }
 }
