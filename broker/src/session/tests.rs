@@ -8,6 +8,7 @@ mod lag;
 mod plain;
 mod property;
 mod redelivery;
+mod standard;
 mod subscriptions;
 mod timers;
 
