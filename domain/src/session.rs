@@ -82,7 +82,7 @@ pub struct OpenedSession {
     pub filters: String,
     /// The cursor map.
     pub cursors: Cursors,
-    /// Plain lane: everything in the queue up to here has been sent at least once.
+    /// Plain lane: everything in the queue up to here has been sent at least once, or may have been by a process that died.
     pub sent: Seq,
     /// Plain lane: packet identifiers of its own publications at QoS 2 that were published and not yet released.
     pub received: Vec<u16>,

@@ -60,7 +60,7 @@ CREATE TABLE wills (
     -- The connection that it belongs to, and the process that holds it.
     generation  BIGINT NOT NULL,
     opened_by   BYTEA NOT NULL,
-    -- No longer than the session lasts.
+    -- As the CONNECT said; the end of the session ends it.
     delay_secs  BIGINT NOT NULL,
     -- NULL while the connection lasts.
     due         BIGINT,

@@ -25,6 +25,7 @@ use uuid::Uuid;
 statements! {
     LOCK_SESSION = ["SELECT s.id, s.generation, s.filters, s.cursors, s.expiry_secs, s.opened_by, s.disconnected_at,
             (SELECT q.sent FROM plain_queues q WHERE q.session_id = s.id),
+            (SELECT q.last_seq FROM plain_queues q WHERE q.session_id = s.id),
             CASE WHEN EXISTS (SELECT 1 FROM plain_received p WHERE p.session_id = s.id) THEN CAST(1 AS BIGINT) ELSE 0 END,
             CASE WHEN EXISTS (SELECT 1 FROM wills w WHERE w.session_id = s.id) THEN CAST(1 AS BIGINT) ELSE 0 END
         FROM sessions s WHERE s.device_id = $1 AND s.client_id = $2 AND s.mount = $3" lock(s)];
@@ -83,7 +84,7 @@ struct Found {
     filters: String,
     cursors: Cursors,
     expired: bool,
-    /// Its queue in the plain lane was sent up to here; `None`: it never had one.
+    /// Its queue in the plain lane was, or may have been, sent up to here; `None`: it never had one.
     sent: Option<Seq>,
     has_received: bool,
     has_wills: bool,
@@ -94,15 +95,18 @@ impl Found {
         let expiry_ms = row.int(4)?.saturating_mul(1000);
         // A session that its process did not mark as disconnected when it died counts from the start of this one.
         let left_by_the_dead = row.id::<Uuid>(5)? != process.id;
-        let disconnected = row.int_or_null(6)?.or_else(|| left_by_the_dead.then_some(process.started_at.0));
+        let disconnected_at = row.int_or_null(6)?;
+        let died_connected = disconnected_at.is_none() && left_by_the_dead;
+        let disconnected = disconnected_at.or_else(|| left_by_the_dead.then_some(process.started_at.0));
         Ok(Self {
             id: row.id(0)?,
             filters: row.text(2)?,
             cursors: decode_cursors(&row.bytes(3)?)?,
             expired: disconnected.is_some_and(|since| since.saturating_add(expiry_ms) <= now.0),
-            sent: row.seq_or_null(7)?,
-            has_received: row.flag(8)?,
-            has_wills: row.flag(9)?,
+            // How far the dead had come nobody knows: all of it may have been sent `[MQTT-3.3.1-1]`.
+            sent: row.seq_or_null(if died_connected { 8 } else { 7 })?,
+            has_received: row.flag(9)?,
+            has_wills: row.flag(10)?,
         })
     }
 }

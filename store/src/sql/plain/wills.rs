@@ -28,7 +28,10 @@ statements! {
     DUE_OF_TRIMMED = ["WITH r AS MATERIALIZED " rows(1: session id) "
         UPDATE wills SET due = $2 WHERE session_id IN (SELECT r.session FROM r) AND (due IS NULL OR due > $2)"];
     // Of connections that died with their process.
-    ORPHAN_WILLS = ["UPDATE wills SET due = $2 + delay_secs * 1000 WHERE due IS NULL AND opened_by <> $1"];
+    ORPHAN_WILLS = ["UPDATE wills SET due = $2 + 1000 * COALESCE(
+            (SELECT CASE WHEN delay_secs < s.expiry_secs THEN delay_secs ELSE s.expiry_secs END FROM sessions s
+                WHERE s.id = wills.session_id), 0)
+        WHERE due IS NULL AND opened_by <> $1"];
     FIND_DUE = ["SELECT w.id FROM wills w WHERE w.id = $1 AND w.due <= $2" lock(w)];
     LIST_DUE = ["SELECT w.id, w.user_id, w.session_id, w.expiry_secs, w.qos, w.retain, w.topic, w.properties, w.payload
         FROM wills w WHERE w.due <= $1 ORDER BY w.due, w.id LIMIT $2"];
@@ -65,7 +68,7 @@ pub(in crate::sql) async fn store_will(
         fence.session,
         fence.generation,
         process.id,
-        *delay_secs.min(&open.expiry_secs),
+        *delay_secs,
         expiry_secs.map(i64::from),
         message.qos as i64,
         message.retain
