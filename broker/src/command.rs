@@ -23,7 +23,7 @@ use curlew_domain::{
 use futures_util::{FutureExt, future::BoxFuture};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicUsize};
 
 /// `chats/{chat}/receipts`.
 #[derive(Deserialize)]
@@ -48,30 +48,23 @@ pub struct Publisher {
     pub space: Space,
     /// The user's plain lane.
     pub lane: Arc<Lane>,
+    /// Publications in it that are being stored: what comes after them goes the same way, so that it does not overtake.
+    pub storing: Arc<AtomicUsize>,
 }
 
-/// How a command ended, and what is to be done with it now that it is its turn.
+/// How a command ended.
 #[derive(Debug)]
 pub struct Ended {
     /// For the client.
     pub outcome: Outcome,
-    /// To be passed on to connections.
-    pub passing: Option<Passing>,
+    /// The whole result, for those who asked where to send it: into the user's own plain lane.
+    pub reply: Option<PlainMessage>,
 }
 
 impl From<Outcome> for Ended {
     fn from(outcome: Outcome) -> Self {
-        Self { outcome, passing: None }
+        Self { outcome, reply: None }
     }
-}
-
-/// A message of which nothing is kept.
-#[derive(Debug)]
-pub enum Passing {
-    /// Within the user's own plain lane.
-    Own(Arc<PlainMessage>),
-    /// To those who are in the chat now.
-    Signal(ChatId, Arc<PlainMessage>),
 }
 
 /// Hands a command to its service. Waits only for what comes before a place in the store's queue, so that commands started one
@@ -103,14 +96,12 @@ pub async fn start(edge: &Edge, publisher: &Publisher, command: &Command) -> Box
             Ok(waiting) => waiting.await,
             Err(error) => Err(error),
         };
-        let (mut ended, result) = match ended {
+        let (outcome, result) = match ended {
             Ok(done) => done,
-            Err(error) => (failed(error, local_id(&payload)).into(), None),
+            Err(error) => (failed(error, local_id(&payload)), None),
         };
-        if let (Some(reply), None) = (reply, &ended.passing) {
-            ended.passing = reply.with(&ended.outcome, result);
-        }
-        ended
+        let reply = reply.and_then(|reply| reply.with(&outcome, result));
+        Ended { outcome, reply }
     };
     ended.boxed()
 }
@@ -125,11 +116,11 @@ pub fn check_text(properties: &PublishProperties, payload: &[u8]) -> Result<(), 
 }
 
 /// What a command came to, and its result in full for those who asked where to send it.
-type Done = (Ended, Option<Value>);
+type Done = (Outcome, Option<Value>);
 type Started = Result<BoxFuture<'static, Result<Done, Error>>, Error>;
 
-fn done(properties: Vec<(String, String)>) -> Ended {
-    Outcome::Done { properties, recorded: false }.into()
+fn done(properties: Vec<(String, String)>) -> Outcome {
+    Outcome::Done { properties, recorded: false }
 }
 
 async fn send(services: &Services, user: UserId, chat: ChatId, payload: &[u8]) -> Started {

@@ -5,17 +5,17 @@ mod reauthentication;
 mod subscribing;
 
 use crate::{
-    command::{self, Ended, Passing, Publisher},
+    command::{self, Ended, Publisher},
     delivery::{Delivery, Ending},
     packet::{In, Out, Reason, Version},
-    plain::{Item, wills::Wills},
+    plain::{Item, Routes, wills::Wills},
     rate,
     registry::{Registration, Registry},
     session::{Action, Command, Due, Failure, Page, Session},
     wire::{Encoded, Wire},
 };
 use admission::Admitted;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use curlew_domain::{
     account::Principal,
     chat::StayEnd,
@@ -52,8 +52,10 @@ const READ_ROOM: usize = 1024;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long commands that were read may take to be stored after that.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Rows of one page of the log.
+/// Rows of one page of the log …
 const PAGE: u32 = 64;
+/// … and about so many bytes of them.
+const PAGE_BYTES: usize = 256 * 1024;
 /// Messages of one part of a session's queue.
 const QUEUE_PAGE: u32 = 64;
 /// About so many bytes of them.
@@ -237,7 +239,7 @@ struct Connection<S> {
 impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
     fn new(edge: Arc<Edge>, mut pipe: Pipe<S>, admitted: Admitted) -> Self {
         pipe.wire.set_max_packet_size(edge.max_packet_bytes);
-        pipe.encode(&admitted.connack);
+        let told = pipe.encode(&admitted.connack) != Encoded::TooLarge;
         let lasting = admitted.start.expiry_secs > 0;
         let publisher = Publisher {
             user: admitted.principal.user,
@@ -245,10 +247,14 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
             lasting,
             space: admitted.start.space.clone(),
             lane: Arc::clone(&admitted.registration.lane),
+            storing: Arc::default(),
         };
         let mut session = Session::new(admitted.start, Instant::now());
         admitted.registration.enter_lane(lasting, session.own_lane());
         session.handle_stays(&admitted.stays);
+        if !told {
+            session.close(Reason::PacketTooLarge, "the CONNACK is larger than you take");
+        }
         Self {
             edge,
             pipe,
@@ -303,7 +309,8 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
                 () = sleep_until(deadline) => self.handle_timeout(),
             }
         }
-        self.finish(received).await;
+        // Boxed: the end would be most of what a connection keeps while it lasts.
+        Box::pin(self.finish(received)).await;
     }
 
     /// Moves everything that can move without waiting.
@@ -452,14 +459,12 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
         self.tasks.push(start.boxed());
     }
 
-    /// It is the command's turn: what it passes on goes before what comes after it.
-    fn handle_ended(&mut self, command: &Command, Ended { outcome, passing }: Ended) {
-        match passing {
-            None => {}
-            Some(Passing::Own(message)) => self.publisher.lane.pass_on(&message, Some(self.fence.session)),
-            Some(Passing::Signal(chat, message)) => {
-                self.edge.registry.signal(chat, &message, self.fence.session);
-            }
+    fn handle_ended(&mut self, command: &Command, Ended { outcome, reply }: Ended) {
+        if let Some(reply) = reply {
+            let lane = &self.publisher.lane;
+            let Routes { mut live, queue } = lane.route(&reply, None);
+            live.extend(queue);
+            lane.pass_on(&Arc::new(reply), live);
         }
         self.session.command_done(command, outcome);
     }
@@ -595,6 +600,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
 
     /// Writes what is due, stores the session, and gives its place free.
     async fn finish(mut self, reads: u64) {
+        self.registration.leave_lane(self.session.expiry_secs() > 0);
         if self.closing.is_some() {
             // What is left is bounded, now that the session is closed, and a DISCONNECT is its end.
             while let Some(out) = self.session.poll_transmit(Instant::now()) {
@@ -612,7 +618,6 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
             expiry_secs,
             discard_will: session.will_taken_back(),
         };
-        registration.set_lasting(expiry_secs > 0);
         if expiry_secs > 0 {
             registration.park(session.park());
         }
@@ -651,8 +656,21 @@ async fn read_page(edge: Arc<Edge>, me: UserId, stream: Stream, after: Seq) -> P
     loop {
         match edge.services.messaging.read_events(me, stream, after, PAGE).await {
             Ok(page) => {
-                let rows = page.events.iter().filter_map(|event| Some((event.seq?, event.to_json().into())));
-                return Page { stream, after, rows: rows.collect(), end: page.end, more: page.more };
+                let mut bytes = 0;
+                let mut rows = Vec::new();
+                for event in &page.events {
+                    let Some(seq) = event.seq else { continue };
+                    if bytes >= PAGE_BYTES
+                        && let Some((end, _)) = rows.last()
+                    {
+                        let end = *end;
+                        return Page { stream, after, rows, end, more: true };
+                    }
+                    let payload: Bytes = event.to_json().into();
+                    bytes += payload.len();
+                    rows.push((seq, payload));
+                }
+                return Page { stream, after, rows, end: page.end, more: page.more };
             }
             Err(curlew_domain::Error::Refused(_)) => {
                 return Page { stream, after, rows: Vec::new(), end: after, more: false };

@@ -95,8 +95,13 @@ impl Registration {
         self.lane.enter(self.handle.fence.session, lasting, member, filters);
     }
 
-    /// Whether the session will outlive the connection.
-    pub fn set_lasting(&self, lasting: bool) {
+    /// Leaves the plain lane; `lasting`: the session will outlive the connection. Nothing more waits for it here.
+    pub fn leave_lane(&self, lasting: bool) {
+        self.set_lasting(lasting);
+        self.lane.leave(self.handle.fence.session, self.handle.number, lasting);
+    }
+
+    fn set_lasting(&self, lasting: bool) {
         self.handle.lasting.store(lasting, Ordering::Release);
     }
 
@@ -179,8 +184,7 @@ impl HeldLogin {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let Handle { number, fence, lasting, .. } = &*self.handle;
-        self.lane.leave(fence.session, *number, lasting.load(Ordering::Acquire));
+        self.leave_lane(self.handle.lasting.load(Ordering::Acquire));
         self.registry.remove(&self.handle);
         self.handle.silent.cancel();
         self.handle.ended.cancel();

@@ -8,6 +8,7 @@
 //! order, inside the in-flight window; whatever does not fit waits in the log, not in memory. Beside them come messages of
 //! the **plain lane** ([`Session::handle_plain`]), which share the window.
 
+mod asking;
 mod authentication;
 mod commands;
 mod cursors;
@@ -34,6 +35,7 @@ use crate::{
     packet::{AckProperties, In, Out, PacketId, Reason, Version},
     rate::Rates,
 };
+use asking::Asking;
 use authentication::Authentication;
 use commands::Received;
 use curlew_domain::{
@@ -42,7 +44,7 @@ use curlew_domain::{
 };
 use filters::Saving;
 use quota::Quota;
-use rows::{Listing, Ready};
+use rows::Ready;
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
@@ -72,8 +74,6 @@ pub struct Session {
     streams: Streams,
     window: Window,
     lane: plain::Lane,
-    /// Whether the plain lane comes next.
-    lane_first: bool,
     ready: VecDeque<Ready>,
     ready_bytes: usize,
     out: VecDeque<Out>,
@@ -87,7 +87,8 @@ pub struct Session {
     held_until: Option<Instant>,
     received: HashMap<PacketId, Received>,
     saving: Option<Saving>,
-    listing: Listing,
+    /// For the ends of all stays, after rows may have been lost.
+    listing: Asking,
     reading: bool,
     unflushed: u32,
     flush_due: Option<Instant>,
@@ -132,7 +133,6 @@ impl Session {
             streams,
             window,
             lane: plain::Lane::new(start.sent, queue),
-            lane_first: false,
             ready: VecDeque::new(),
             ready_bytes: 0,
             out: VecDeque::new(),
@@ -144,7 +144,7 @@ impl Session {
             held_until: None,
             received: received.collect(),
             saving: None,
-            listing: Listing::Idle,
+            listing: Asking::Idle,
             reading: false,
             unflushed: 0,
             flush_due: None,
@@ -252,8 +252,7 @@ impl Session {
         if self.closed || self.saving.is_some() {
             return None;
         }
-        if self.listing == Listing::Wanted {
-            self.listing = Listing::Asked;
+        if self.listing.poll() {
             return Some(Action::ListStays);
         }
         if let Some(action) = self.lane.poll_action() {

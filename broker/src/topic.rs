@@ -67,6 +67,7 @@ impl Chats {
 }
 
 /// What a topic filter can match. At least one field says something.
+#[expect(clippy::struct_excessive_bools, reason = "each is a family of topics of its own")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Filter {
     /// `chats/{chat}/messages`
@@ -101,11 +102,6 @@ impl Filter {
     /// Whether it matches the chat's `typing`.
     pub fn covers_typing(&self, chat: ChatId) -> bool {
         self.typing.is_some_and(|chats| chats.cover(chat))
-    }
-
-    /// Whether it can match a topic of the plain lane.
-    pub fn is_plain(&self) -> bool {
-        self.own || self.signals.is_some()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Publications in the plain lane, and answers to commands that name a response topic.
 
-use super::{Done, Ended, Passing, Publisher, Started, done};
+use super::{Done, Publisher, Started, done};
 use crate::{
     connection::Edge,
     packet::PublishProperties,
@@ -18,7 +18,13 @@ use curlew_domain::{
 };
 use futures_util::{FutureExt, future::ready};
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 /// What a PUBLISH says, as the plain lane keeps it. `topic`: in full. Its expiry is counted from `now`.
 pub fn plain_message(
@@ -60,34 +66,49 @@ fn message_of(edge: &Edge, publisher: &Publisher, command: &Command, topic: Stri
 }
 
 /// A publication in the user's own lane. What must be kept is stored before it is acknowledged and passed on; everything
-/// else is passed on when its turn comes.
+/// else is passed on at once.
 pub(super) async fn publish(edge: &Edge, publisher: &Publisher, command: &Command, topic: String) -> Started {
     let plain = Arc::clone(&edge.services.plain);
     let message = Arc::new(message_of(edge, publisher, command, topic));
     Plain::check(&message)?;
     let lane = &publisher.lane;
     lane.load(&plain).await?;
-    let retaining = match message.retain {
-        true => Some(Arc::clone(&lane.retaining).read_owned().await),
-        false => None,
-    };
+    let retaining = if message.retain { Some(Arc::clone(&lane.retaining).read_owned().await) } else { None };
     let Routes { queue, live } = lane.route(&message, Some(publisher.session));
     let exchange =
         (message.qos == Qos::ExactlyOnce && publisher.lasting).then_some(command.packet_id).flatten();
     let received = exchange.map(|id| (publisher.session, id.get()));
-    if !message.retain && queue.is_empty() && received.is_none() {
-        let ended = Ended { passing: Some(Passing::Own(message)), ..done(Vec::new()) };
-        return Ok(ready(Ok::<Done, Error>((ended, None))).boxed());
+    let keeps = message.retain || !queue.is_empty() || received.is_some();
+    if !keeps && publisher.storing.load(Ordering::Acquire) == 0 {
+        lane.pass_on(&message, live);
+        return Ok(ready(Ok::<Done, Error>((done(Vec::new()), None))).boxed());
     }
     let recorded = received.is_some();
     let publication = Publication { message, queue, live, received, will: None };
+    let storing = Storing::begin(&publisher.storing);
     let commit = plain.publish(lane.user(), publication).await?;
     let published = async move {
         let _: PublishedPlain = commit.await?;
-        drop(retaining);
-        Ok((Outcome::Done { properties: Vec::new(), recorded }.into(), None))
+        drop((retaining, storing));
+        Ok((Outcome::Done { properties: Vec::new(), recorded }, None))
     };
     Ok(published.boxed())
+}
+
+/// A publication that is being stored.
+struct Storing(Arc<AtomicUsize>);
+
+impl Storing {
+    fn begin(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Storing {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// A publication to those who are in the chat now.
@@ -101,8 +122,8 @@ pub(super) async fn signal(
     let message = PlainMessage { retain: false, ..message_of(edge, publisher, command, topic) };
     Plain::check(&message)?;
     edge.services.plain.may_signal(publisher.user, chat).await?;
-    let ended = Ended { passing: Some(Passing::Signal(chat, Arc::new(message))), ..done(Vec::new()) };
-    Ok(ready(Ok::<Done, Error>((ended, None))).boxed())
+    edge.registry.signal(chat, &Arc::new(message), publisher.session);
+    Ok(ready(Ok::<Done, Error>((done(Vec::new()), None))).boxed())
 }
 
 /// Where the result of a command goes.
@@ -123,7 +144,7 @@ pub(super) fn reply_to(publisher: &Publisher, command: &Command) -> Option<Reply
 
 impl Reply {
     /// The result, or the refusal; nothing for what may pass, which is not answered either.
-    pub(super) fn with(self, outcome: &Outcome, result: Option<Value>) -> Option<Passing> {
+    pub(super) fn with(self, outcome: &Outcome, result: Option<Value>) -> Option<PlainMessage> {
         let value = match outcome {
             Outcome::Done { .. } => result.unwrap_or_else(|| json!({})),
             Outcome::Refused { code, detail, local_id, .. } => {
@@ -132,7 +153,7 @@ impl Reply {
             Outcome::TryLater => return None,
         };
         let Self { topic, correlation_data, qos } = self;
-        let message = PlainMessage {
+        Some(PlainMessage {
             topic,
             payload: value.to_string().into(),
             qos,
@@ -144,7 +165,6 @@ impl Reply {
                 ..PlainProperties::default()
             },
             expires_at: None,
-        };
-        Some(Passing::Own(Arc::new(message)))
+        })
     }
 }

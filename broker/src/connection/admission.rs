@@ -13,7 +13,6 @@ use curlew_domain::{
     Error,
     account::Principal,
     chat::StayEnd,
-    ids::UserId,
     services::{
         Plain,
         sessions::{SessionWish, WillWish},
@@ -112,6 +111,7 @@ pub async fn admit(edge: &Arc<Edge>, connect: Connect) -> Result<Box<Admitted>, 
     let stays = messaging.list_stays(principal.user).await?;
     let parked = registration.unpark();
 
+    let connack = connack(edge, &connect, &space, present, expiry_secs, assigned);
     let start = Start {
         me: principal.user,
         space,
@@ -127,7 +127,6 @@ pub async fn admit(edge: &Arc<Edge>, connect: Connect) -> Result<Box<Admitted>, 
         named_method: connect.authentication_method.is_some(),
         rates: registration.rates(edge.rates),
     };
-    let connack = connack(edge, &connect, principal.user, present, expiry_secs, assigned);
     Ok(Box::new(Admitted { principal, fence, version: connect.version, registration, connack, start, stays }))
 }
 
@@ -230,7 +229,7 @@ fn server_keep_alive(edge: &Edge, connect: &Connect) -> Option<u16> {
 fn connack(
     edge: &Edge,
     connect: &Connect,
-    me: UserId,
+    space: &Space,
     session_present: bool,
     expiry_secs: u32,
     assigned: Option<String>,
@@ -242,8 +241,9 @@ fn connack(
         assigned_client_id: assigned,
         topic_alias_maximum: Some(alias::MAX_INBOUND),
         server_keep_alive: server_keep_alive(edge, connect),
-        // [MQTT-3.1.2-28]
-        response_information: connect.request_response_information.then(|| topic::own_prefix(me)),
+        // [MQTT-3.1.2-28]. A mounted session does not see the prefix, and any topic of its own will do.
+        response_information: (connect.request_response_information && !space.is_mounted())
+            .then(|| topic::own_prefix(space.me())),
         authentication_method: connect.authentication_method.clone(),
         ..ConnAckProperties::default()
     };

@@ -4,7 +4,7 @@ use super::{Done, Edge};
 use crate::{
     plain::{Item, Lane},
     session::{Due, Subscription},
-    topic::MAX_TOPIC_BYTES,
+    topic::own_prefix,
 };
 use curlew_domain::{
     Result,
@@ -13,7 +13,7 @@ use curlew_domain::{
     services::plain::Publication,
     session::{Cursors, Follow, SessionFence},
 };
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 /// A SUBSCRIBE or UNSUBSCRIBE to be stored.
 pub(super) struct Subscribing {
@@ -32,10 +32,7 @@ pub(super) struct Subscribing {
 impl Subscribing {
     pub async fn run(self, edge: Arc<Edge>) -> Done {
         // From here on no retained message changes until they have been read: each is met either there or on its way.
-        let _quiet = match self.retained.is_empty() {
-            true => None,
-            false => Some(self.lane.retaining.write().await),
-        };
+        let _quiet = if self.retained.is_empty() { None } else { Some(self.lane.retaining.write().await) };
         let Self { fence, me, ref filters, ref follow, ref cursors, .. } = self;
         let sessions = &edge.services.sessions;
         match sessions.save_subscriptions(fence, me, filters.clone(), follow.clone(), cursors.clone()).await {
@@ -55,15 +52,12 @@ impl Subscribing {
         }
         let plain = &edge.services.plain;
         let (mut live, mut queued) = (Vec::new(), Vec::new());
-        let mut read: HashMap<String, Vec<Arc<PlainMessage>>> = HashMap::new();
         for subscription in &self.retained {
-            let which = which(&subscription.granted.filter, self.me);
-            let key = format!("{which:?}");
-            if !read.contains_key(&key) {
-                let messages = plain.list_retained(self.me, which).await?;
-                read.insert(key.clone(), messages.into_iter().map(Arc::new).collect());
+            let mut messages = Vec::new();
+            for which in which(&subscription.granted.filter, self.me) {
+                messages.extend(plain.list_retained(self.me, which).await?.into_iter().map(Arc::new));
             }
-            for message in read.get(&key).into_iter().flatten() {
+            for message in &messages {
                 if !subscription.granted.matches(&message.topic) {
                     continue;
                 }
@@ -104,15 +98,54 @@ pub(super) fn due(edge: &Edge, item: Item) -> Due {
     Due { item, expires }
 }
 
-/// Which retained messages a filter may match: those below its levels before the first wildcard.
-fn which(filter: &str, me: UserId) -> Retained {
-    let wild = filter.split('/').take_while(|level| !matches!(*level, "+" | "#"));
-    let literal: usize = wild.map(|level| level.len() + 1).sum();
+/// Which retained messages a filter may match: those below its levels before the first wildcard, and before `#` the level
+/// itself (section 4.7.1.2).
+fn which(filter: &str, me: UserId) -> Vec<Retained> {
+    let is_wild = |level: &&str| matches!(*level, "+" | "#");
+    let literal: usize =
+        filter.split('/').take_while(|level| !is_wild(level)).map(|level| level.len() + 1).sum();
     if literal > filter.len() {
-        return Retained::Of(filter.to_owned());
+        return vec![Retained::Of(filter.to_owned())];
     }
-    let prefix = crate::topic::own_prefix(me);
-    debug_assert!(literal <= MAX_TOPIC_BYTES, "no filter is longer");
     // A filter that is wider than the lane matches within it.
-    Retained::Below(if literal < prefix.len() { prefix } else { filter[..literal].to_owned() })
+    let prefix = own_prefix(me);
+    if literal <= prefix.len() {
+        return vec![Retained::Below(prefix)];
+    }
+    let (below, rest) = filter.split_at(literal);
+    let mut which = vec![Retained::Below(below.to_owned())];
+    if rest == "#" {
+        which.insert(0, Retained::Of(below[..literal - 1].to_owned()));
+    }
+    which
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_read_than_a_filter_may_match() {
+        let me: UserId = "01890a5d-ac96-774b-bcce-b302099a0001".parse().unwrap();
+        let own = own_prefix(me);
+        let (of, below) = (
+            |topic: &str| Retained::Of(format!("{own}{topic}")),
+            |topic: &str| Retained::Below(format!("{own}{topic}")),
+        );
+        for (filter, expected) in [
+            ("a/b", vec![of("a/b")]),
+            ("a/", vec![of("a/")]),
+            ("a/#", vec![of("a"), below("a/")]),
+            ("a/+", vec![below("a/")]),
+            ("a/+/#", vec![below("a/")]),
+            ("/#", vec![of(""), below("/")]),
+            ("+", vec![below("")]),
+            ("#", vec![below("")]),
+        ] {
+            assert_eq!(which(&format!("{own}{filter}"), me), expected, "{filter}");
+        }
+        for filter in ["#", "users/#", "users/+/x/a", "+/+/x/#"] {
+            assert_eq!(which(filter, me), [below("")], "{filter}");
+        }
+    }
 }

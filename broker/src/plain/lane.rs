@@ -15,7 +15,7 @@ use curlew_domain::{
     services::Plain,
 };
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::{OnceCell, RwLock};
@@ -98,10 +98,8 @@ impl Lane {
                 let filters = Subscriptions::load(&filters, space).own_lane();
                 let mut state = self.lock();
                 // What a connection here said is newer.
-                if !state.sessions.contains_key(&session) {
-                    state
-                        .sessions
-                        .insert(session, Session { lasting: true, connection: None, filters: Vec::new() });
+                if let Entry::Vacant(unknown) = state.sessions.entry(session) {
+                    unknown.insert(Session { lasting: true, connection: None, filters: Vec::new() });
                     state.set_filters(session, filters);
                 }
             }
@@ -194,13 +192,10 @@ impl Lane {
         }
     }
 
-    /// Routes a message of which nothing must be kept, and delivers it at once.
-    pub fn pass_on(&self, message: &Arc<PlainMessage>, publisher: Option<SessionId>) {
-        let Routes { queue, mut live } = self.route(message, publisher);
-        // Subscribed since it was found that nothing must be kept.
-        live.extend(queue);
+    /// Passes on a message of which nothing is kept.
+    pub fn pass_on(&self, message: &Arc<PlainMessage>, to: Vec<Recipient>) {
         let state = self.lock();
-        for recipient in live {
+        for recipient in to {
             state.hand_over(Item::live(Arc::clone(message), recipient));
         }
     }

@@ -59,10 +59,7 @@ async fn publish(edge: &Edge, will: DueWill) -> Result<()> {
     let message = Arc::new(PlainMessage { expires_at, ..message });
     let lane = edge.registry.lane(user);
     lane.load(&edge.services.plain).await?;
-    let _retaining = match message.retain {
-        true => Some(lane.retaining.read().await),
-        false => None,
-    };
+    let _retaining = if message.retain { Some(lane.retaining.read().await) } else { None };
     let Routes { queue, live } = lane.route(&message, Some(session));
     let mut publication = Publication { message, queue, live, received: None, will: Some(id) };
     let published = edge.services.plain.publish(user, publication.clone()).await?.await;

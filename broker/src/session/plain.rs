@@ -4,7 +4,7 @@
 //! the queue when it is acknowledged to the end. PUBREL goes out only when it is stored that PUBREC has come, and PUBCOMP only
 //! when it is stored that PUBREL has: so after any crash neither side takes a message for another.
 
-use super::{Action, Session, Subscription, Violation, window::Flight};
+use super::{Action, Session, Subscription, Violation, asking::Asking, window::Flight};
 use crate::{
     packet::{Out, PacketId, Publish, PublishProperties, Qos, Reason},
     plain::Item,
@@ -44,12 +44,11 @@ pub(super) struct Lane {
     bytes: usize,
     /// Everything in the queue up to here has been taken.
     taken: Seq,
-    /// Whether the queue must be read.
-    behind: bool,
-    reading: bool,
-    /// Whether something was missed since the queue was asked for.
-    missed: bool,
-    /// Up to here everything was sent by an earlier connection.
+    /// For the queue, of which something was not taken.
+    asking: Asking,
+    /// Whether it had its turn last.
+    had_turn: bool,
+    /// Up to here everything was sent by an earlier connection, or may have been.
     sent_before: Seq,
     settle: Settle,
     settle_due: Option<Instant>,
@@ -64,8 +63,8 @@ pub(super) struct Lane {
 impl Lane {
     /// Of a session that had sent its queue up to `sent`; `queue`: there may be something in it.
     pub(super) fn new(sent: Seq, queue: bool) -> Self {
-        let settle = Settle { sent, ..Settle::default() };
-        Self { sent_before: sent, behind: queue, settle, ..Self::default() }
+        let asking = if queue { Asking::Wanted } else { Asking::Idle };
+        Self { sent_before: sent, asking, ..Self::default() }
     }
 
     fn push(&mut self, due: Due) {
@@ -79,10 +78,10 @@ impl Lane {
         Some(due)
     }
 
-    /// Something of the queue was not taken.
-    pub(super) fn miss(&mut self) {
-        self.behind = true;
-        self.missed = true;
+    /// Whether it is the lane's turn to send, before the rows.
+    pub(super) fn takes_turn(&mut self) -> bool {
+        self.had_turn = !self.had_turn;
+        self.had_turn
     }
 
     fn done(&mut self, seq: Option<Seq>, now: Instant) {
@@ -119,11 +118,8 @@ impl Lane {
             self.after_this = std::mem::take(&mut self.after);
             return Some(Action::Settle(self.take_settle()));
         }
-        if self.behind && !self.reading && self.ready.is_empty() {
-            (self.reading, self.missed) = (true, false);
-            return Some(Action::ReadQueue { after: self.taken });
-        }
-        None
+        let asks = self.ready.is_empty() && self.asking.poll();
+        asks.then_some(Action::ReadQueue { after: self.taken })
     }
 }
 
@@ -142,7 +138,9 @@ impl Session {
     pub fn handle_plain(&mut self, due: Due) {
         match due.item.seq {
             Some(seq) if seq <= self.lane.taken => {}
-            Some(seq) if self.lane.behind || seq > self.lane.taken + 1 => self.lane.miss(),
+            Some(seq) if self.lane.asking != Asking::Idle || seq > self.lane.taken + 1 => {
+                self.lane.asking.want();
+            }
             Some(seq) => {
                 self.lane.taken = seq;
                 self.lane.push(due);
@@ -176,15 +174,17 @@ impl Session {
 
     /// The part of the queue that [`Action::ReadQueue`] asked for. `more`: it goes on.
     pub fn handle_queue(&mut self, page: Vec<Due>, more: bool) {
-        self.lane.reading = false;
-        self.lane.behind = more || self.lane.missed;
+        self.lane.asking.answered();
+        if more {
+            self.lane.asking.want();
+        }
         for due in page {
             if let Some(seq) = due.item.seq.filter(|seq| *seq > self.lane.taken) {
                 self.lane.taken = seq;
                 self.lane.push(due);
             }
         }
-        if !self.lane.behind {
+        if self.lane.asking == Asking::Idle {
             self.lane.taken = self.lane.taken.max(self.lane.sent_before);
         }
     }

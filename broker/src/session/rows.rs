@@ -1,6 +1,6 @@
 //! Rows: taken from commits or the log, sent inside the window. Live events, which nothing waits for.
 
-use super::{MAX_OUT, Page, Session, streams::Live, subscriptions::Grant, window::Flight};
+use super::{MAX_OUT, Page, Session, asking::Asking, streams::Live, subscriptions::Grant, window::Flight};
 use crate::{
     packet::{Out, Publish, PublishProperties, Qos},
     topic,
@@ -25,27 +25,11 @@ pub(super) struct Ready {
     pub(super) payload: Bytes,
 }
 
-/// Asking for the stays, after rows may have been lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Listing {
-    /// Nothing was lost.
-    Idle,
-    /// To be asked for.
-    Wanted,
-    /// Asked for.
-    Asked,
-    /// Asked for, and more was lost since: what comes may be too old.
-    AskedTooEarly,
-}
-
 impl Session {
     /// The ends of all stays: at the beginning, and after rows may have been lost. Streams that are selected and unknown
     /// began after their SUBSCRIBE.
     pub fn handle_stays(&mut self, stays: &[StayEnd]) {
-        self.listing = match self.listing {
-            Listing::Idle | Listing::Asked => Listing::Idle,
-            Listing::Wanted | Listing::AskedTooEarly => Listing::Wanted,
-        };
+        self.listing.answered();
         if self.saving.is_some() {
             // The map is about to change; ask again then.
             return self.handle_lag();
@@ -67,7 +51,7 @@ impl Session {
         if let Some(saving) = &mut self.saving {
             saving.joined.entry(chat).or_insert(joined_seq);
         } else if !self.streams.follows(chat.into()) && self.subscriptions.follow().covers(chat) {
-            if self.listing == Listing::Idle {
+            if self.listing == Asking::Idle {
                 self.streams.follow(Stream::Chat(chat), joined_seq.saturating_sub(1));
             } else {
                 // An earlier stay may be among what was lost. A list of stays that is newer than this one tells.
@@ -98,10 +82,7 @@ impl Session {
 
     /// Rows may have been lost on the way from the commits.
     pub fn handle_lag(&mut self) {
-        self.listing = match self.listing {
-            Listing::Idle | Listing::Wanted => Listing::Wanted,
-            Listing::Asked | Listing::AskedTooEarly => Listing::AskedTooEarly,
-        };
+        self.listing.want();
     }
 
     /// The page of a log that [`Action::Read`](super::Action::Read) asked for.
@@ -153,8 +134,7 @@ impl Session {
             return None;
         }
         // In turn, so that neither starves the other.
-        self.lane_first = !self.lane_first;
-        if self.lane_first {
+        if self.lane.takes_turn() {
             self.poll_plain(now).or_else(|| self.poll_row(now))
         } else {
             self.poll_row(now).or_else(|| self.poll_plain(now))

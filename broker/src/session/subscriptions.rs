@@ -74,6 +74,11 @@ impl Grant {
         }
         grant
     }
+
+    /// Outside the user's own plain lane: at QoS 1 at most.
+    fn outside(self) -> Self {
+        Self { qos: self.qos.min(Qos::AtLeastOnce), ..self }
+    }
 }
 
 /// What became of a filter of a SUBSCRIBE.
@@ -144,8 +149,8 @@ impl Subscriptions {
         &self.space
     }
 
-    /// Adds a filter, or replaces its options `[MQTT-3.8.4-3]`. `Err`: malformed. Durable events go out at QoS 1 at most, so
-    /// that a filter which matches nothing else is granted no more.
+    /// Adds a filter, or replaces its options `[MQTT-3.8.4-3]`. `Err`: malformed. Outside the user's own plain lane
+    /// everything goes out at QoS 1 at most, so that a filter which matches nothing in it is granted no more.
     pub fn add(&mut self, wish: &SubscribeFilter, id: Option<u32>) -> Result<Added, &'static str> {
         let granted = match self.space.filter(&wish.filter) {
             Ok(granted) => granted,
@@ -159,7 +164,7 @@ impl Subscriptions {
         if fresh && full {
             return Ok(Added::Full);
         }
-        let most = if granted.covers.is_plain() { Qos::ExactlyOnce } else { Qos::AtLeastOnce };
+        let most = if granted.covers.own { Qos::ExactlyOnce } else { Qos::AtLeastOnce };
         let subscription = Subscription {
             granted,
             qos: wish.qos.min(most),
@@ -211,13 +216,12 @@ impl Subscriptions {
         self.filters.values().filter(|subscription| subscription.granted.covers.own).cloned().collect()
     }
 
-    /// How a row of a stream reaches the session: at QoS 1 at most.
+    /// How a row of a stream reaches the session.
     pub fn grant_stream(&self, stream: Stream) -> Option<Grant> {
-        let grant = self.grant(&match stream {
+        self.grant(&match stream {
             Stream::Chat(chat) => topic::messages_topic(chat),
             Stream::Personal(user) => topic::events_topic(user),
-        })?;
-        Some(Grant { qos: grant.qos.min(Qos::AtLeastOnce), ..grant })
+        })
     }
 
     /// How a receipt event reaches the session.
@@ -233,11 +237,12 @@ impl Subscriptions {
     /// How a message of a chat's plain lane reaches the session; `own`: it published it itself.
     pub fn grant_signal(&self, topic: &str, own: bool) -> Option<Grant> {
         // [MQTT-3.8.3-3]
-        Grant::of(self.matching(topic).filter(|subscription| !(own && subscription.no_local)))
+        let grant = Grant::of(self.matching(topic).filter(|subscription| !(own && subscription.no_local)));
+        grant.map(Grant::outside)
     }
 
     fn grant(&self, topic: &str) -> Option<Grant> {
-        Grant::of(self.matching(topic))
+        Grant::of(self.matching(topic)).map(Grant::outside)
     }
 
     /// Those that match a topic outside the user's own plain lane, the only place for shared subscriptions and for `$`.

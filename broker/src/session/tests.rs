@@ -6,6 +6,7 @@ mod delivery;
 mod ending;
 mod lag;
 mod plain;
+mod plain_property;
 mod property;
 mod redelivery;
 mod standard;

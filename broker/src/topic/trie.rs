@@ -125,10 +125,9 @@ mod tests {
         let (mut filter, mut topic) = (filter.split('/'), topic.split('/'));
         loop {
             match (filter.next(), topic.next()) {
-                (Some("#"), _) => return true,
+                (Some("#"), _) | (None, None) => return true,
                 (Some("+"), Some(_)) => {}
                 (Some(wanted), Some(level)) if wanted == level => {}
-                (None, None) => return true,
                 _ => return false,
             }
         }

@@ -57,7 +57,10 @@ fn filters(wishes: &[(&str, Qos)]) -> Vec<Arc<Subscription>> {
     subscriptions.own_lane()
 }
 
-fn lane(sessions: &[(u128, bool, &[(&str, Qos)])]) -> (Lane, Vec<Arc<Connection>>) {
+/// Number, whether it lasts, filters.
+type Given<'a> = (u128, bool, &'a [(&'a str, Qos)]);
+
+fn lane(sessions: &[Given<'_>]) -> (Lane, Vec<Arc<Connection>>) {
     let lane = Lane::new(me());
     let connections = sessions
         .iter()
@@ -81,10 +84,16 @@ fn message(topic: &str, qos: Qos) -> Arc<PlainMessage> {
     })
 }
 
-/// Session numbers and QoS of the two kinds of recipients.
-fn routed(routes: &Routes) -> (Vec<(SessionId, Qos)>, Vec<(SessionId, Qos)>) {
+type Routed = Vec<(SessionId, Qos)>;
+
+/// Sessions and QoS of the two kinds of recipients.
+fn routed(routes: &Routes) -> (Routed, Routed) {
     let list = |recipients: &[Recipient]| recipients.iter().map(|r| (r.session, r.qos)).collect();
     (list(&routes.queue), list(&routes.live))
+}
+
+fn pass_on(lane: &Lane, message: &Arc<PlainMessage>) {
+    lane.pass_on(message, lane.route(message, None).live);
 }
 
 const ZERO: Qos = Qos::AtMostOnce;
@@ -101,7 +110,7 @@ fn sessions_that_last_have_a_queue_at_qos_1_and_2_and_others_are_served_live() {
         (vec![], vec![(session(1), ZERO), (session(2), ZERO)])
     );
     assert_eq!(routed(&lane.route(&message("b", ONE), None)), (vec![], vec![(session(2), ONE)]));
-    lane.pass_on(&message("a", ZERO), None);
+    pass_on(&lane, &message("a", ZERO));
     assert_eq!(connections[0].payloads(), ["a"]);
     assert_eq!(connections[1].woken.load(Ordering::Relaxed), 1);
     // Away, only what can wait.
@@ -212,7 +221,7 @@ fn a_session_that_is_gone_is_forgotten_unless_it_is_connected() {
 fn a_slow_connection_loses_the_oldest_beyond_the_bound() {
     let (lane, connections) = lane(&[(1, false, &[("#", ZERO)])]);
     for n in 0..=curlew_domain::plain::MAX_QUEUED {
-        lane.pass_on(&message(&n.to_string(), ZERO), None);
+        pass_on(&lane, &message(&n.to_string(), ZERO));
     }
     let payloads = connections[0].payloads();
     assert_eq!(payloads.len(), curlew_domain::plain::MAX_QUEUED as usize);

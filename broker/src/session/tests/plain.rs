@@ -344,3 +344,21 @@ fn messages_wait_outside_when_the_client_is_slow() {
     assert_eq!((taken, machine.publishes().len()), (64, 1));
     assert!(machine.session.wants_plain(), "there is room for one more");
 }
+
+#[test]
+fn what_was_sent_before_is_sent_again_though_it_has_expired() {
+    let filters = filters(&[("users/+/x/#", Qos::ExactlyOnce)]);
+    let mut machine = Machine::new(Start { filters, sent: 1, ..start() });
+    machine.actions();
+    let expired = Some(machine.now);
+    let page = vec![
+        Due { expires: expired, ..queued(1, Qos::ExactlyOnce) },
+        Due { expires: expired, ..queued(2, Qos::ExactlyOnce) },
+    ];
+    machine.now += Duration::from_secs(1);
+    machine.session.handle_queue(page, false);
+    assert_eq!(machine.publishes(), [(Qos::ExactlyOnce, Some(place(1)), true)], "[MQTT-4.3.3-7]");
+    machine.receive(In::PubRec(packet(place(1)), Reason::Success));
+    let settles = machine.settles();
+    assert_eq!((&settles[0].done[..], &settles[0].released[..]), (&[2][..], &[1][..]), "[MQTT-4.3.3-13]");
+}

@@ -227,3 +227,27 @@ fn a_filter_outside_the_grammar_is_not_granted_and_a_malformed_one_ends_the_conn
     machine.subscribe("chats/#/messages", Qos::AtMostOnce);
     assert_eq!(machine.closed(), Some(Reason::TopicFilterInvalid));
 }
+
+#[test]
+fn a_session_has_so_many_filters() {
+    use crate::session::subscriptions::{Added, MAX_FILTERS, MAX_FILTERS_BYTES, MAX_FILTERS_LEVELS};
+    let deep = |n: usize| format!("{}{n}", "/".repeat(topic::MAX_TOPIC_LEVELS - 4));
+    let long = |n: usize| format!("{}{n}", "x".repeat(4096));
+    for (filter, most) in [
+        (&(|n: usize| n.to_string()) as &dyn Fn(usize) -> String, MAX_FILTERS),
+        (&deep, MAX_FILTERS_LEVELS / topic::MAX_TOPIC_LEVELS),
+        (&long, MAX_FILTERS_BYTES / 4096),
+    ] {
+        let mut subscriptions = Subscriptions::new(Space::mounted(me(), "x").unwrap());
+        let mut add = |n| subscriptions.add(&wish(&filter(n), Qos::AtMostOnce), None).unwrap();
+        let granted = (0..=MAX_FILTERS).take_while(|n| matches!(add(*n), Added::Granted { .. })).count();
+        assert!(granted <= most && granted + 2 > most, "{granted} of {most}");
+        assert!(matches!(add(granted), Added::Full), "0x97");
+        assert!(matches!(add(0), Added::Granted { fresh: false, .. }), "one that is there may be replaced");
+        assert!(subscriptions.remove(&filter(0)));
+        assert!(matches!(
+            subscriptions.add(&wish(&filter(granted), Qos::AtMostOnce), None),
+            Ok(Added::Granted { .. })
+        ));
+    }
+}
