@@ -358,7 +358,8 @@ impl Actor {
 
     /// `connect` with this device's credentials.
     pub fn credentials(&self, connect: raw::Connect) -> raw::Connect {
-        let (username, password) = (Some(self.id.clone()), Some(self.mqtt_password.clone().into_bytes()));
+        let username = Some(format!("{}{}", self.id, connect.options));
+        let password = Some(self.mqtt_password.clone().into_bytes());
         raw::Connect { username, password, ..connect }
     }
 

@@ -7,7 +7,7 @@ use super::Protocol;
 use crate::wait::within;
 pub use properties::Properties;
 use serde_json::Value;
-use std::{fmt, io, net::SocketAddr, time::Duration};
+use std::{collections::VecDeque, fmt, io, net::SocketAddr, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -18,8 +18,21 @@ const PUBLISH: u8 = 0x30;
 const PUBACK: u8 = 0x40;
 const SUBSCRIBE: u8 = 0x82;
 const AUTH: u8 = 0xF0;
+const UNSUBSCRIBE: u8 = 0xA2;
 const PINGREQ: [u8; 2] = [0xC0, 0];
 const DISCONNECT: [u8; 2] = [0xE0, 0];
+
+/// A step of an exchange at QoS 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Answer {
+    /// PUBREC
+    Receive = 0x50,
+    /// PUBREL
+    Release = 0x62,
+    /// PUBCOMP
+    Complete = 0x70,
+}
 
 /// A packet from the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +56,34 @@ pub enum Packet {
         reason: u8,
         /// Properties (5).
         properties: Properties,
+    },
+    /// PUBREC
+    PubRec {
+        /// Packet identifier.
+        id: u16,
+        /// Reason code; 0 in 3.1.1.
+        reason: u8,
+    },
+    /// PUBREL
+    PubRel {
+        /// Packet identifier.
+        id: u16,
+        /// Reason code; 0 in 3.1.1.
+        reason: u8,
+    },
+    /// PUBCOMP
+    PubComp {
+        /// Packet identifier.
+        id: u16,
+        /// Reason code; 0 in 3.1.1.
+        reason: u8,
+    },
+    /// UNSUBACK
+    UnsubAck {
+        /// Packet identifier.
+        id: u16,
+        /// One for each filter (5).
+        codes: Vec<u8>,
     },
     /// SUBACK
     SubAck {
@@ -88,11 +129,13 @@ pub struct Publication {
     pub id: u16,
     /// Topic Alias (5).
     pub alias: Option<u32>,
+    /// Properties (5).
+    pub properties: Properties,
 }
 
 impl fmt::Debug for Publication {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { topic, payload, qos, dup, retain, id, alias } = self;
+        let Self { topic, payload, qos, dup, retain, id, alias, .. } = self;
         let payload = String::from_utf8_lossy(payload);
         write!(f, "PUBLISH {topic} qos {qos} dup {dup} retain {retain} id {id} alias {alias:?}: {payload}")
     }
@@ -103,6 +146,23 @@ impl Publication {
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.payload).expect("every event is JSON")
     }
+}
+
+/// The will of a CONNECT.
+#[derive(Clone, Debug, Default)]
+pub struct Will {
+    /// Topic.
+    pub topic: String,
+    /// Payload.
+    pub payload: Vec<u8>,
+    /// Quality of service.
+    pub qos: u8,
+    /// Will Retain.
+    pub retain: bool,
+    /// Will Delay Interval (5).
+    pub delay: Option<u32>,
+    /// Message Expiry Interval (5).
+    pub expiry: Option<u32>,
 }
 
 /// A CONNECT.
@@ -120,6 +180,12 @@ pub struct Connect {
     pub expiry: Option<u32>,
     /// Receive Maximum (5).
     pub receive_maximum: Option<u16>,
+    /// Options at the end of the user name, such as `?mount=x`.
+    pub options: &'static str,
+    /// The will.
+    pub will: Option<Will>,
+    /// Maximum Packet Size (5).
+    pub maximum_packet_size: Option<u32>,
     /// Keep Alive.
     pub keep_alive: u16,
     /// Request Problem Information = 0 (5).
@@ -141,6 +207,9 @@ impl Default for Connect {
             clean: true,
             expiry: None,
             receive_maximum: None,
+            options: "",
+            will: None,
+            maximum_packet_size: None,
             keep_alive: 0,
             no_problem_information: false,
             topic_alias_maximum: None,
@@ -156,6 +225,8 @@ pub struct RawClient {
     reader: Box<dyn AsyncRead + Send + Unpin>,
     writer: Box<dyn AsyncWrite + Send + Unpin>,
     buffer: Vec<u8>,
+    /// Packets that came while others were waited for.
+    early: VecDeque<Packet>,
 }
 
 impl RawClient {
@@ -174,7 +245,13 @@ impl RawClient {
     /// Speaks over any stream of bytes.
     pub fn over(stream: impl AsyncRead + AsyncWrite + Send + 'static, protocol: Protocol) -> Self {
         let (reader, writer) = tokio::io::split(stream);
-        Self { protocol, reader: Box::new(reader), writer: Box::new(writer), buffer: Vec::new() }
+        Self {
+            protocol,
+            reader: Box::new(reader),
+            writer: Box::new(writer),
+            buffer: Vec::new(),
+            early: VecDeque::new(),
+        }
     }
 
     /// Sends CONNECT, and answers the CONNACK: session present, code, properties.
@@ -220,8 +297,113 @@ impl RawClient {
 
     /// Sends PUBLISH at QoS 1 with properties (5).
     pub async fn publish_with(&mut self, properties: &[u8], topic: &str, payload: &[u8], id: u16) {
+        self.write(&self.encode_with(properties, topic, payload, id)).await;
+    }
+
+    /// The bytes of a PUBLISH at QoS 1 with properties (5).
+    pub fn encode_with(&self, properties: &[u8], topic: &str, payload: &[u8], id: u16) -> Vec<u8> {
         let body = [&text(topic)[..], &id.to_be_bytes(), &property_block(properties), payload].concat();
-        self.write(&packet(PUBLISH | 2, &body)).await;
+        packet(PUBLISH | 2, &body)
+    }
+
+    /// Sends PUBLISH with RETAIN.
+    pub async fn retain(&mut self, topic: &str, payload: &[u8], qos: u8, id: u16) {
+        let mut bytes = self.encode_publish(topic, payload, qos, id, false);
+        bytes[0] |= 1;
+        self.write(&bytes).await;
+    }
+
+    /// Sends SUBSCRIBE with options and a Subscription Identifier (5), and answers the codes of the SUBACK, and what was
+    /// published before it.
+    pub async fn subscribe_with(
+        &mut self,
+        filters: &[(&str, u8)],
+        identifier: Option<u8>,
+    ) -> (Vec<u8>, Vec<Publication>) {
+        let properties = identifier.map(|identifier| vec![0x0B, identifier]).unwrap_or_default();
+        let mut body = [&[0, 1][..], &property_block(&properties)].concat();
+        for (filter, options) in filters {
+            body.extend(text(filter));
+            body.push(*options);
+        }
+        self.write(&packet(SUBSCRIBE, &body)).await;
+        let mut before = Vec::new();
+        loop {
+            match self.read().await {
+                Some(Packet::SubAck { codes, .. }) => return (codes, before),
+                Some(Packet::Publish(publication)) => before.push(publication),
+                other => panic!("instead of SUBACK: {other:?}"),
+            }
+        }
+    }
+
+    /// Sends UNSUBSCRIBE, and waits for the UNSUBACK: its codes (5).
+    pub async fn unsubscribe(&mut self, filter: &str) -> Vec<u8> {
+        let body = [&[0, 2][..], self.no_properties(), &text(filter)].concat();
+        self.write(&packet(UNSUBSCRIBE, &body)).await;
+        loop {
+            match self.read().await {
+                Some(Packet::UnsubAck { codes, .. }) => return codes,
+                Some(Packet::Publish(_)) => {}
+                other => panic!("instead of UNSUBACK: {other:?}"),
+            }
+        }
+    }
+
+    /// Sends PUBREC, PUBREL or PUBCOMP.
+    pub async fn answer(&mut self, answer: Answer, id: u16) {
+        self.write(&packet(answer as u8, &id.to_be_bytes())).await;
+    }
+
+    /// Publishes at QoS 0, 1 or 2, and goes through the whole exchange. Publications that come meanwhile are read later.
+    pub async fn publish_to_the_end(&mut self, topic: &str, payload: &[u8], qos: u8) {
+        self.publish(topic, payload, qos, 77).await;
+        if qos == 0 {
+            return;
+        }
+        loop {
+            match within("an acknowledgement", self.read_patiently()).await {
+                Some(Packet::PubAck { id: 77, reason: 0, .. }) if qos == 1 => return,
+                Some(Packet::PubRec { id: 77, reason: 0 }) => self.answer(Answer::Release, 77).await,
+                Some(Packet::PubComp { id: 77, reason: 0 }) => return,
+                Some(packet @ Packet::Publish(_)) => self.early.push_back(packet),
+                other => panic!("instead of an acknowledgement: {other:?}"),
+            }
+        }
+    }
+
+    /// The next packet, which must be a publication, acknowledged to the end.
+    pub async fn take_publication(&mut self) -> Publication {
+        let publication = self.publication().await;
+        match publication.qos {
+            0 => {}
+            1 => self.acknowledge(publication.id).await,
+            _ => {
+                self.answer(Answer::Receive, publication.id).await;
+                let id = publication.id;
+                // Other publications may come first.
+                loop {
+                    match within("PUBREL", self.read_patiently()).await {
+                        Some(Packet::PubRel { id: released, reason: 0 }) if released == id => break,
+                        Some(packet @ Packet::Publish(_)) => self.early.push_back(packet),
+                        other => panic!("instead of PUBREL: {other:?}"),
+                    }
+                }
+                self.answer(Answer::Complete, id).await;
+            }
+        }
+        publication
+    }
+
+    /// Nothing more has come: PINGRESP is next.
+    pub async fn expect_quiet(&mut self) {
+        self.ping().await;
+        assert_eq!(self.read().await, Some(Packet::PingResp));
+    }
+
+    /// Sends DISCONNECT with this reason code (5).
+    pub async fn leave(&mut self, reason: u8) {
+        self.write(&[DISCONNECT[0], 1, reason]).await;
     }
 
     /// Sends AUTH (5).
@@ -271,6 +453,9 @@ impl RawClient {
 
     /// The next packet; `None` when the server has closed the connection.
     pub async fn read(&mut self) -> Option<Packet> {
+        if let Some(packet) = self.early.pop_front() {
+            return Some(packet);
+        }
         within("a packet, or the end of the connection", self.read_patiently()).await
     }
 
@@ -340,14 +525,28 @@ pub fn encode_connect(protocol: Protocol, connect: &Connect) -> Vec<u8> {
     let mut body = text("MQTT");
     body.push(if protocol == Protocol::V5 { 5 } else { 4 });
     let flag = |set: bool, bit: u8| u8::from(set) << bit;
+    let will = connect.will.as_ref().map_or(0, |will| 4 | (will.qos << 3) | flag(will.retain, 5));
     body.push(
-        flag(connect.clean, 1) | flag(connect.password.is_some(), 6) | flag(connect.username.is_some(), 7),
+        flag(connect.clean, 1)
+            | will
+            | flag(connect.password.is_some(), 6)
+            | flag(connect.username.is_some(), 7),
     );
     body.extend(connect.keep_alive.to_be_bytes());
     if protocol == Protocol::V5 {
         body.extend(connect_properties(connect));
     }
     body.extend(text(&connect.client_id));
+    if let Some(will) = &connect.will {
+        if protocol == Protocol::V5 {
+            let property = |id: u8, value: Option<u32>| {
+                value.map(|value| [&[id][..], &value.to_be_bytes()].concat()).unwrap_or_default()
+            };
+            body.extend(property_block(&[property(0x18, will.delay), property(0x02, will.expiry)].concat()));
+        }
+        body.extend(text(&will.topic));
+        body.extend(binary(&will.payload));
+    }
     if let Some(username) = &connect.username {
         body.extend(text(username));
     }
@@ -365,6 +564,10 @@ fn connect_properties(connect: &Connect) -> Vec<u8> {
     }
     if let Some(maximum) = connect.receive_maximum {
         properties.push(0x21);
+        properties.extend(maximum.to_be_bytes());
+    }
+    if let Some(maximum) = connect.maximum_packet_size {
+        properties.push(0x27);
         properties.extend(maximum.to_be_bytes());
     }
     if connect.no_problem_information {
@@ -434,6 +637,13 @@ fn decode(protocol: Protocol, first: u8, body: Vec<u8>) -> Packet {
             reason: body.get(2).copied().unwrap_or_default(),
             properties: properties(body.get(3..).unwrap_or_default()),
         },
+        5 => Packet::PubRec { id: number(0), reason: body.get(2).copied().unwrap_or_default() },
+        6 => Packet::PubRel { id: number(0), reason: body.get(2).copied().unwrap_or_default() },
+        7 => Packet::PubComp { id: number(0), reason: body.get(2).copied().unwrap_or_default() },
+        11 => {
+            let skip = if v5 { Properties::read(&body[2..]).1 } else { 0 };
+            Packet::UnsubAck { id: number(0), codes: body[2 + skip..].to_vec() }
+        }
         9 => {
             let skip = if v5 { Properties::read(&body[2..]).1 } else { 0 };
             Packet::SubAck { id: number(0), codes: body[2 + skip..].to_vec() }
@@ -461,12 +671,13 @@ fn decode_publish(v5: bool, first: u8, body: &[u8]) -> Publication {
         id = number(at);
         at += 2;
     }
-    let mut alias = None;
+    let mut properties = Properties::default();
     if v5 {
-        let (properties, size) = Properties::read(&body[at..]);
-        alias = properties.topic_alias;
+        let (read, size) = Properties::read(&body[at..]);
+        properties = read;
         at += size;
     }
     let (dup, retain) = (first & 8 != 0, first & 1 == 1);
-    Publication { topic, payload: body[at..].to_vec(), qos, dup, retain, id, alias }
+    let alias = properties.topic_alias;
+    Publication { topic, payload: body[at..].to_vec(), qos, dup, retain, id, alias, properties }
 }

@@ -56,15 +56,13 @@ both_engines! {
     }
 
     async fn a_pubrec_waits_for_the_commit(server) {
-        const PUBREC: u8 = 0x50;
         let (alice, chat, mut raw) = alice_at_the_wire(&server, Protocol::V5).await;
         let held = server.db_hold_commits().await;
         raw.publish(&send_topic(&chat), &text("hello", "1"), 2, 7).await;
         assert_unanswered(&mut raw).await;
 
         held.release().await;
-        let answer = raw.read().await;
-        assert!(matches!(answer, Some(Packet::Other(PUBREC, _))), "{answer:?}");
+        assert_eq!(raw.read().await, Some(Packet::PubRec { id: 7, reason: 0 }));
         assert_eq!(alice.texts(&chat).await, ["hello"]);
     }
 

@@ -21,6 +21,18 @@ pub struct Properties {
     pub topic_alias_maximum: Option<u32>,
     /// Topic Alias.
     pub topic_alias: Option<u32>,
+    /// Payload Format Indicator.
+    pub payload_format: Option<u32>,
+    /// Message Expiry Interval.
+    pub message_expiry: Option<u32>,
+    /// Content Type.
+    pub content_type: Option<String>,
+    /// Response Topic.
+    pub response_topic: Option<String>,
+    /// Correlation Data, as text.
+    pub correlation_data: Option<String>,
+    /// Subscription Identifiers.
+    pub subscription_ids: Vec<u32>,
     /// Response Information.
     pub response_information: Option<String>,
     /// Authentication Method.
@@ -56,16 +68,22 @@ impl Properties {
                 self.user.push((name, reader.text()));
             }
             0x27 => self.maximum_packet_size = Some(reader.number(4)),
-            0x01 | 0x17 | 0x19 | 0x24 | 0x25 | 0x28 | 0x29 | 0x2A => drop(reader.number(1)),
+            0x17 | 0x19 | 0x24 | 0x25 | 0x28 | 0x29 | 0x2A => drop(reader.number(1)),
             0x13 => self.server_keep_alive = Some(reader.number(2)),
             0x22 => self.topic_alias_maximum = Some(reader.number(2)),
             0x23 => self.topic_alias = Some(reader.number(2)),
-            0x02 | 0x18 => drop(reader.number(4)),
+            0x01 => self.payload_format = Some(reader.number(1)),
+            0x02 => self.message_expiry = Some(reader.number(4)),
+            0x03 => self.content_type = Some(reader.text()),
+            0x08 => self.response_topic = Some(reader.text()),
+            0x09 => self.correlation_data = Some(reader.text()),
+            0x18 => drop(reader.number(4)),
             0x15 => self.authentication_method = Some(reader.text()),
             0x1A => self.response_information = Some(reader.text()),
-            0x03 | 0x08 | 0x09 | 0x16 | 0x1C => drop(reader.text()),
+            0x16 | 0x1C => drop(reader.text()),
             0x0B => {
-                let (_, size) = variable(reader.bytes).expect("a subscription identifier");
+                let (identifier, size) = variable(reader.bytes).expect("a subscription identifier");
+                self.subscription_ids.push(identifier);
                 reader.take(size);
             }
             unknown => panic!("property {unknown:#04x} is not one of MQTT 5"),
