@@ -8,6 +8,7 @@ pub mod actor;
 pub mod faults;
 pub mod http;
 pub mod mqtt;
+pub mod mqttjs;
 pub mod postgres;
 pub mod server;
 pub mod tls;
@@ -18,6 +19,12 @@ pub use http::{Answer, Http};
 pub use mqtt::{Connection, Protocol, Received, raw::RawClient};
 pub use serde_json::{Value, json};
 pub use server::{Engine, TestServer};
+
+/// Whether `CURLEW_TEST_REQUIRE` names this: then the tests that need it fail where it is missing.
+pub fn required(name: &str) -> bool {
+    std::env::var("CURLEW_TEST_REQUIRE")
+        .is_ok_and(|names| names.split([',', ' ']).any(|required| required == name))
+}
 
 /// Makes a test of each function, on each engine: `name::on_sqlite` and `name::on_postgres`. The function gets a server of
 /// its own. Without PostgreSQL's binaries the latter is skipped by name, or fails, as `CURLEW_TEST_REQUIRE` says.

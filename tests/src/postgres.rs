@@ -2,6 +2,7 @@
 //!
 //! Without binaries the tests that need it say so and are skipped; with `postgres` in `CURLEW_TEST_REQUIRE` they fail.
 
+use crate::required;
 use anyhow::{Context, Result, bail, ensure};
 use std::{
     io::{BufRead, BufReader, Write},
@@ -44,7 +45,7 @@ static SHARED: LazyLock<Option<PostgresServer>> = LazyLock::new(|| {
     let settings = "-c fsync=off -c max_connections=400 -c deadlock_timeout=200ms";
     let Some(binaries) = find_binaries() else {
         assert!(
-            !required(),
+            !required("postgres"),
             "CURLEW_TEST_REQUIRE names postgres, but its binaries (initdb, pg_ctl) were not found"
         );
         return None;
@@ -102,11 +103,6 @@ impl PostgresServer {
         }
         Ok(format!("postgres://curlew@127.0.0.1:{port}/{name}"))
     }
-}
-
-fn required() -> bool {
-    std::env::var("CURLEW_TEST_REQUIRE")
-        .is_ok_and(|names| names.split([',', ' ']).any(|name| name == "postgres"))
 }
 
 /// PostgreSQL refuses to run as root: then a command is run as the user that Debian's package makes.

@@ -11,7 +11,8 @@
 //! | 9 a failure that may pass is never acknowledged | [`durability`] |
 //!
 //! The rest is what people do ([`accounts`], [`contacts`], [`chats`], [`messages`], [`receipts`]), how connections and
-//! processes begin and end ([`sessions`], [`lifecycle`]), the letter of MQTT ([`standard`]) and what operators use ([`program`]).
+//! processes begin and end ([`sessions`], [`lifecycle`]), the letter of MQTT ([`standard`]), ordinary MQTT beside the chats
+//! ([`plain`]), a client that others wrote ([`mqttjs`]) and what operators use ([`program`]).
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests, too")]
 
@@ -26,6 +27,8 @@ mod entitlement;
 mod idempotency;
 mod lifecycle;
 mod messages;
+mod mqttjs;
+mod plain;
 mod program;
 mod receipts;
 mod refused_commands;

@@ -2,7 +2,7 @@
 
 use crate::{send_topic, text};
 use curlew_tests::{
-    Chat, Engine, Protocol, RawClient, TestServer, Value, both_engines, json, mqtt::raw::Connect,
+    Chat, Engine, Protocol, RawClient, TestServer, Value, both_engines, json, mqtt::raw::Connect, required,
 };
 use std::{
     io::Write,
@@ -188,8 +188,10 @@ both_engines! {
 /// Whether `mosquitto`'s clients are here; otherwise `test` is reported as skipped, or fails, as `CURLEW_TEST_REQUIRE` says.
 fn has_mosquitto(test: &str) -> bool {
     let there = Command::new("mosquitto_pub").arg("--help").output().is_ok();
-    let required = std::env::var("CURLEW_TEST_REQUIRE").is_ok_and(|names| names.contains("mosquitto"));
-    assert!(there || !required, "CURLEW_TEST_REQUIRE names mosquitto, but its clients are not here");
+    assert!(
+        there || !required("mosquitto"),
+        "CURLEW_TEST_REQUIRE names mosquitto, but its clients are not here"
+    );
     if !there {
         writeln!(std::io::stderr(), "skipped: {test} (mosquitto's clients were not found)").ok();
     }
