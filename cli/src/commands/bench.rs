@@ -1,6 +1,7 @@
 //! `curlew bench`: measures a running server from outside, with a stock client.
 
 mod idle;
+mod plain;
 mod sends;
 
 use crate::{config::CommonFlags, failure::Failure, output::OutputOpts};
@@ -8,7 +9,7 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use rumqttc::MqttOptions;
 use serde_json::{Value, json};
-use std::{net::SocketAddr, time::Duration};
+use std::{fs, net::SocketAddr, time::Duration};
 use uuid::Uuid;
 
 /// What can be measured.
@@ -18,6 +19,10 @@ pub enum Command {
     ///
     /// The server must let its users send as fast as they can: CURLEW_LIMITS_MESSAGES_PER_SECOND=0.
     Sends(sends::Opts),
+    /// Messages at QoS 1 in the plain lane, or through another broker: how many per second, and what each costs the server
+    ///
+    /// The server must let its users publish as fast as they can: CURLEW_LIMITS_PLAIN_MESSAGES_PER_SECOND=0.
+    Plain(plain::Opts),
     /// Idle connections: memory of the server for each
     Idle(idle::Opts),
 }
@@ -44,6 +49,7 @@ struct TargetOpts {
 pub fn run(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Sends(opts) => sends::run(opts),
+        Command::Plain(opts) => plain::run(opts),
         Command::Idle(opts) => idle::run(opts),
     }
 }
@@ -117,4 +123,14 @@ fn failed(error: &anyhow::Error) -> Failure {
 fn progress(length: u64, unit: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(&format!("{{bar:40}} {{pos}}/{{len}} {unit}"));
     ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// CPU time, user and system, of a process (Linux).
+fn cpu_time(pid: u32) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the name in parentheses, which may hold spaces.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let ticks: u64 = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    // USER_HZ is 100 on every architecture that Linux runs on today.
+    Some(Duration::from_millis(ticks * 10))
 }

@@ -3,7 +3,7 @@
 //! Every connection is a user of its own with its own groups; it publishes at QoS 1, so many at once, each to the next of
 //! its chats, and measures the time until the PUBACK, which the server sends after the commit.
 
-use super::{Account, Target, TargetOpts, failed, progress};
+use super::{Account, Target, TargetOpts, cpu_time, failed, progress};
 use crate::{failure::Failure, output::table};
 use anyhow::Context;
 use indicatif::ProgressBar;
@@ -12,7 +12,6 @@ use serde::Serialize;
 use serde_json::json;
 use std::{
     collections::HashMap,
-    fs,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -212,14 +211,4 @@ async fn acknowledgements(mut events: EventLoop, end: Instant) -> anyhow::Result
         }
     }
     Ok(latencies)
-}
-
-/// CPU time, user and system, of a process (Linux).
-fn cpu_time(pid: u32) -> Option<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the name in parentheses, which may hold spaces.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let ticks: u64 = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
-    // USER_HZ is 100 on every architecture that Linux runs on today.
-    Some(Duration::from_millis(ticks * 10))
 }
