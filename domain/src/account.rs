@@ -6,12 +6,14 @@ use crate::{
     ids::{DeviceId, LoginId, UserId},
     secret::Secret,
 };
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
+use utoipa::ToSchema;
 
 /// A user name: 3–32 of `a-z0-9_.`, unique.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(transparent)]
+#[schema(min_length = 3, max_length = 32, pattern = "^[a-z0-9_.]{3,32}$", example = "alice")]
 pub struct Username(String);
 
 impl Username {
@@ -79,6 +81,47 @@ pub fn parse_label(text: &str, field: &'static str, min: usize, max: usize) -> R
     Ok(text.to_owned())
 }
 
+/// Checks a longer text for people: at most `max` characters, line ends allowed, other control characters not.
+pub fn parse_about(text: &str, field: &'static str, max: usize) -> Result<String, FieldError> {
+    let text = text.trim();
+    if text.chars().count() > max {
+        return Err(FieldError::new(field, "length", format!("must be at most {max} characters long")));
+    }
+    if text.chars().any(|c| c.is_control() && c != '\n') {
+        return Err(FieldError::new(
+            field,
+            "characters",
+            "must not contain control characters but line ends",
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// As much as can be known without sending to it.
+pub fn parse_email(text: String) -> Result<String, FieldError> {
+    let invalid = |detail: &str| Err(FieldError::new("email", "invalid", detail));
+    if text.len() > 254 {
+        return invalid("must be at most 254 bytes long");
+    }
+    match text.split_once('@') {
+        Some((local, domain)) if !local.is_empty() && !domain.is_empty() && !domain.contains('@') => {}
+        _ => return invalid("must have the form name@domain"),
+    }
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return invalid("must not contain spaces or control characters");
+    }
+    Ok(text)
+}
+
+/// E.164: `+` and at most 15 digits.
+pub fn parse_phone(text: String) -> Result<String, FieldError> {
+    let digits = text.strip_prefix('+').unwrap_or_default();
+    if (1..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Ok(text);
+    }
+    Err(FieldError::new("phone", "invalid", "must be + and 1 to 15 digits"))
+}
+
 /// An account.
 #[derive(Clone, Debug)]
 pub struct User {
@@ -98,10 +141,12 @@ pub struct User {
     pub created_at: Timestamp,
     /// Whether the account was deleted.
     pub deleted: bool,
+    /// Who sees what.
+    pub privacy: Privacy,
 }
 
 /// The public side of an account, as every surface shows it.
-#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, PartialEq, Eq, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UserView {
     /// Id.
@@ -120,6 +165,13 @@ pub struct UserView {
     pub deleted: bool,
 }
 
+impl From<User> for ProfileView {
+    fn from(user: User) -> Self {
+        let (email, phone, privacy) = (user.email.clone(), user.phone.clone(), user.privacy);
+        Self { user: user.into(), email, phone, privacy }
+    }
+}
+
 impl From<User> for UserView {
     fn from(user: User) -> Self {
         Self {
@@ -135,36 +187,59 @@ impl From<User> for UserView {
 }
 
 /// One's own profile.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProfileView {
     /// The public part.
     #[serde(flatten)]
     pub user: UserView,
-    /// E-mail address as given at registration, unconfirmed.
+    /// E-mail address as given, unconfirmed.
     pub email: Option<String>,
-    /// Phone number as given at registration, unconfirmed.
+    /// Phone number as given, unconfirmed.
     pub phone: Option<String>,
     /// Who sees what.
-    pub privacy: PrivacyView,
+    pub privacy: Privacy,
 }
 
-/// Who sees what of a user: `everyone`, `contacts`, `nobody`.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PrivacyView {
-    /// Last seen.
-    pub last_seen: &'static str,
-    /// Picture.
-    pub picture: &'static str,
-    /// Read receipts.
-    pub read_receipts: &'static str,
+/// To whom something of a user is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Visibility {
+    /// To every user.
+    #[default]
+    Everyone,
+    /// To accepted contacts.
+    Contacts,
+    /// To nobody else.
+    Nobody,
 }
 
-impl Default for PrivacyView {
-    fn default() -> Self {
-        Self { last_seen: "everyone", picture: "everyone", read_receipts: "everyone" }
+impl Visibility {
+    /// As stored and shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Everyone => "everyone",
+            Self::Contacts => "contacts",
+            Self::Nobody => "nobody",
+        }
     }
+
+    /// From the store or a client.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Everyone, Self::Contacts, Self::Nobody].into_iter().find(|v| v.as_str() == text)
+    }
+}
+
+/// Who sees what of a user. Last seen and read receipts are reciprocal: who does not show theirs is shown nobody's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Privacy {
+    /// Last seen.
+    pub last_seen: Visibility,
+    /// Picture.
+    pub picture: Visibility,
+    /// Read receipts.
+    pub read_receipts: Visibility,
 }
 
 /// How a login came to be.
@@ -235,7 +310,7 @@ pub struct Principal {
 }
 
 /// What a successful register, login or refresh answers.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LoginAnswer {
     /// Own profile.
@@ -244,9 +319,11 @@ pub struct LoginAnswer {
     pub device: crate::device::DeviceView,
     /// JWT for REST.
     #[serde(serialize_with = "exposed")]
+    #[schema(value_type = String)]
     pub access_token: Secret<String>,
     /// For `POST /auth/refresh`.
     #[serde(serialize_with = "exposed")]
+    #[schema(value_type = String)]
     pub refresh_token: Secret<String>,
     /// Seconds until the access token ends.
     pub expires_in: u64,
@@ -255,12 +332,13 @@ pub struct LoginAnswer {
 }
 
 /// How to connect over MQTT.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct MqttAccess {
     /// `mqtt://host:port`.
     pub tcp: String,
     /// `mqtts://host:port`, if there is TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub tls: Option<String>,
     /// `ws://host:port/mqtt`.
     pub ws: String,
@@ -268,6 +346,7 @@ pub struct MqttAccess {
     pub username: UserId,
     /// Password, for MQTT only.
     #[serde(serialize_with = "exposed")]
+    #[schema(value_type = String)]
     pub password: Secret<String>,
 }
 
@@ -291,6 +370,42 @@ pub struct Registration {
     pub phone: Option<String>,
     /// The device to sign in on.
     pub device: crate::device::DeviceChoice,
+}
+
+/// A change of one's own profile; `None` leaves a field as it is.
+#[derive(Clone, Debug, Default)]
+pub struct ProfileChange {
+    /// Name shown.
+    pub display_name: Option<String>,
+    /// About.
+    pub about: Option<String>,
+    /// `Some(None)` clears it.
+    pub email: Option<Option<String>>,
+    /// `Some(None)` clears it.
+    pub phone: Option<Option<String>>,
+}
+
+/// A change of who sees what; `None` leaves it as it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PrivacyChange {
+    /// Last seen.
+    pub last_seen: Option<Visibility>,
+    /// Picture.
+    pub picture: Option<Visibility>,
+    /// Read receipts.
+    pub read_receipts: Option<Visibility>,
+}
+
+impl Privacy {
+    /// With the change.
+    #[must_use]
+    pub fn with(self, change: PrivacyChange) -> Self {
+        Self {
+            last_seen: change.last_seen.unwrap_or(self.last_seen),
+            picture: change.picture.unwrap_or(self.picture),
+            read_receipts: change.read_receipts.unwrap_or(self.read_receipts),
+        }
+    }
 }
 
 /// The refusal for wrong credentials, whatever was wrong with them.
@@ -319,5 +434,30 @@ mod tests {
         assert!(Password::parse("ø".repeat(36), "password").is_err());
         let password = Password::parse("correct horse".into(), "password").unwrap();
         assert!(!format!("{password:?}").contains("horse"));
+    }
+
+    #[test]
+    fn addresses_are_checked_as_far_as_a_form_can() {
+        for good in ["a@b", "a.b+c@example.org"] {
+            assert!(parse_email(good.into()).is_ok(), "{good}");
+        }
+        for bad in ["", "@", "a@", "@b", "a@b@c", "a b@c", "a\0@b", &format!("{}@b", "a".repeat(254))] {
+            assert!(parse_email(bad.into()).is_err(), "{bad}");
+        }
+        for good in ["+4915112345678", "+123456789012345"] {
+            assert!(parse_phone(good.into()).is_ok(), "{good}");
+        }
+        for bad in ["", "+", "0151", "+49 151", "+1234567890123456", "+٣"] {
+            assert!(parse_phone(bad.into()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn about_may_be_empty_and_has_an_end() {
+        assert_eq!(parse_about("  ", "about", 500).unwrap(), "");
+        assert_eq!(parse_about(" one\ntwo ", "about", 500).unwrap(), "one\ntwo");
+        assert!(parse_about(&"ø".repeat(500), "about", 500).is_ok());
+        assert!(parse_about(&"x".repeat(501), "about", 500).is_err());
+        assert!(parse_about("a\0b", "about", 500).is_err());
     }
 }

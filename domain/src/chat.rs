@@ -7,9 +7,10 @@ use crate::{
     message::MessageView,
 };
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Private (two people) or group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ChatKind {
     /// Two people, once per pair.
@@ -34,7 +35,7 @@ impl ChatKind {
 }
 
 /// What of a group's history somebody who joins may read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum HistoryVisible {
     /// From joining.
@@ -60,7 +61,7 @@ impl HistoryVisible {
 }
 
 /// Role in a group. In a private chat both are `Member`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// No more than a member.
@@ -99,7 +100,7 @@ pub enum Standing {
 }
 
 /// Why a stay ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LeaveReason {
     /// The member left.
@@ -108,8 +109,24 @@ pub enum LeaveReason {
     Removed,
 }
 
+/// What everybody in a group sees of the group itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ChatBasics {
+    /// Id.
+    pub id: ChatId,
+    /// Name.
+    pub name: Option<String>,
+    /// Description.
+    pub description: Option<String>,
+    /// Picture.
+    pub picture_url: Option<String>,
+    /// What those who join may read.
+    pub history_visible: HistoryVisible,
+}
+
 /// A chat as one of its members, present or former, sees it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ChatView {
     /// Id.
@@ -143,20 +160,23 @@ pub struct ChatView {
     pub settings: ChatSettings,
     /// The other (private chats).
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub peer: Option<UserView>,
     /// The first 20 members (groups).
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub members: Option<Vec<MemberView>>,
     /// How many members (groups).
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub member_count: Option<u32>,
 }
 
 /// A member's own settings of a chat.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ChatSettings {
-    /// No badge until then.
+    /// Not to be announced until then; it counts all the same.
     pub muted_until: Option<Timestamp>,
     /// Shown on top.
     pub pinned: bool,
@@ -165,7 +185,7 @@ pub struct ChatSettings {
 }
 
 /// A member as other members see them.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MemberView {
     /// The user.

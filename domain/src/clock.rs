@@ -2,17 +2,33 @@
 
 use serde::{Serialize, Serializer};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use time::{OffsetDateTime, format_description::FormatItem, macros::format_description};
+use time::{
+    OffsetDateTime,
+    format_description::{FormatItem, well_known::Rfc3339},
+    macros::format_description,
+};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// Milliseconds since 1970-01-01 UTC. On the wire RFC 3339 with milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ToSchema)]
+#[schema(value_type = String, format = DateTime)]
 pub struct Timestamp(pub i64);
+
+/// 9999-12-31T23:59:59.999Z.
+const LAST_MS: i64 = 253_402_300_799_999;
 
 const RFC3339_MILLIS: &[FormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
 impl Timestamp {
+    /// From RFC 3339, of any precision and offset; the years 1970 to 9999.
+    pub fn parse(text: &str) -> Option<Self> {
+        let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        let ms = i64::try_from(at.unix_timestamp_nanos().div_euclid(1_000_000)).ok()?;
+        (0..=LAST_MS).contains(&ms).then_some(Self(ms))
+    }
+
     /// This time and `by` more.
     #[must_use]
     pub fn plus(self, by: Duration) -> Self {
@@ -88,5 +104,17 @@ mod tests {
     fn timestamps_are_rfc_3339_with_milliseconds() {
         assert_eq!(Timestamp(0).to_string(), "1970-01-01T00:00:00.000Z");
         assert_eq!(Timestamp(1_795_514_645_007).to_string(), "2026-11-24T10:04:05.007Z");
+        assert_eq!(Timestamp(LAST_MS).to_string(), "9999-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn timestamps_are_read_as_they_are_written() {
+        for at in [Timestamp(0), Timestamp(1_795_514_645_007), Timestamp(LAST_MS)] {
+            assert_eq!(Timestamp::parse(&at.to_string()), Some(at));
+        }
+        assert_eq!(Timestamp::parse("2026-11-24T11:04:05+01:00"), Some(Timestamp(1_795_514_645_000)));
+        for bad in ["", "2026-11-24", "1969-12-31T23:59:59Z", "10000-01-01T00:00:00Z", "soon"] {
+            assert_eq!(Timestamp::parse(bad), None, "{bad}");
+        }
     }
 }

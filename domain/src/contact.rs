@@ -1,7 +1,14 @@
 //! Relations between two users.
 
-use crate::{account::UserView, clock::Timestamp};
+use crate::{
+    account::{UserView, parse_label},
+    clock::Timestamp,
+    error::{Error, FieldError},
+    ids::UserId,
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// One side of a relation between two users, apart from blocking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -79,8 +86,106 @@ pub enum RelationAction {
     Unblock,
 }
 
+/// How somebody found by a search stands to the one who searches. Being blocked by them is not told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ShownRelation {
+    /// Not at all.
+    None,
+    /// Both agreed.
+    Contact,
+    /// The other has asked.
+    Incoming,
+    /// I have asked.
+    Outgoing,
+    /// I have blocked the other.
+    Blocked,
+}
+
+impl ShownRelation {
+    /// A block hides what is beneath it.
+    pub const fn of(relation: Relation, i_block: bool) -> Self {
+        match relation {
+            _ if i_block => Self::Blocked,
+            Relation::None => Self::None,
+            Relation::Outgoing => Self::Outgoing,
+            Relation::Incoming => Self::Incoming,
+            Relation::Contact => Self::Contact,
+        }
+    }
+}
+
+/// Somebody found by a search.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct FoundUser {
+    /// Who.
+    pub user: UserView,
+    /// How they stand to the one who searches.
+    pub relation: ShownRelation,
+}
+
+/// A search of people: the beginning of a user name or of a display name, in any case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SearchQuery(String);
+
+impl SearchQuery {
+    /// 1 to 64 characters.
+    pub fn parse(text: &str) -> Result<Self, FieldError> {
+        parse_label(text, "q", 1, 64).map(|text| Self(search_key(&text)))
+    }
+
+    /// Lower case, as it is compared.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A display name as it is searched.
+pub fn search_key(text: &str) -> String {
+    text.to_lowercase()
+}
+
+/// Where a page of a search begins: after this one. User names that match come first, then display names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SearchPosition {
+    /// After this user name.
+    Username(String),
+    /// After this display name, as it is searched, of this user.
+    DisplayName(String, UserId),
+}
+
+impl SearchPosition {
+    /// The opaque form.
+    pub fn encode(&self) -> String {
+        let text = match self {
+            Self::Username(name) => format!("u{name}"),
+            Self::DisplayName(name, user) => format!("d{user}{name}"),
+        };
+        URL_SAFE_NO_PAD.encode(text)
+    }
+
+    /// Reads the opaque form.
+    pub fn decode(cursor: &str) -> Result<Self, Error> {
+        let invalid = || Error::invalid("cursor", "invalid", "not a cursor that this server handed out");
+        let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| invalid())?;
+        let text = String::from_utf8(bytes).map_err(|_| invalid())?;
+        // PostgreSQL refuses NUL in text.
+        if text.len() > 1024 || text.contains('\0') {
+            return Err(invalid());
+        }
+        match text.split_at_checked(1).ok_or_else(invalid)? {
+            ("u", name) => Ok(Self::Username(name.to_owned())),
+            ("d", rest) => {
+                let (user, name) = rest.split_at_checked(36).ok_or_else(invalid)?;
+                Ok(Self::DisplayName(name.to_owned(), user.parse().map_err(|_| invalid())?))
+            }
+            _ => Err(invalid()),
+        }
+    }
+}
+
 /// State of a contact as shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ContactState {
     /// Both agreed.
@@ -94,7 +199,7 @@ pub enum ContactState {
 }
 
 /// A contact as one side sees it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ContactView {
     /// The other.
     pub user: UserView,
@@ -113,4 +218,31 @@ pub enum ContactFilter {
     Pending,
     /// Blocked by me.
     Blocked,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn a_place_in_a_search_is_read_as_it_was_written() {
+        let user = UserId::from(Uuid::from_u128(7));
+        for position in
+            [SearchPosition::Username("bob".into()), SearchPosition::DisplayName("bøb".into(), user)]
+        {
+            assert_eq!(SearchPosition::decode(&position.encode()).unwrap(), position);
+        }
+        for bad in ["", "x", "ZHg", "eHg"] {
+            assert!(SearchPosition::decode(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_search_is_in_lower_case_and_bounded() {
+        assert_eq!(SearchQuery::parse(" BØB ").unwrap().as_str(), "bøb");
+        for bad in ["", "  ", "x".repeat(65).as_str(), "a\u{0}"] {
+            assert!(SearchQuery::parse(bad).is_err(), "{bad}");
+        }
+    }
 }

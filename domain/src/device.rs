@@ -7,6 +7,7 @@ use crate::{
     ids::{DeviceId, UserId},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// A device.
 #[derive(Clone, Debug)]
@@ -26,7 +27,7 @@ pub struct Device {
 }
 
 /// A device as its owner sees it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeviceView {
     /// Id.
@@ -35,8 +36,10 @@ pub struct DeviceView {
     pub name: String,
     /// Platform.
     pub platform: String,
-    /// Whether the asking login is on it.
-    pub current: bool,
+    /// Whether the asking login is on it; left out where nobody in particular asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = true)]
+    pub current: Option<bool>,
     /// Whether it is connected.
     pub online: bool,
     /// Last sign-in or connection.
@@ -46,8 +49,9 @@ pub struct DeviceView {
 }
 
 impl Device {
-    /// As its owner sees it.
-    pub fn view(self, current: bool, online: bool) -> DeviceView {
+    /// As its owner sees it, asking from one of their devices, or in an event. `online`: those that are connected.
+    pub fn view(self, asking: Option<DeviceId>, online: &[DeviceId]) -> DeviceView {
+        let (current, online) = (asking.map(|asking| asking == self.id), online.contains(&self.id));
         DeviceView {
             id: self.id,
             name: self.name,
@@ -71,6 +75,11 @@ pub struct DeviceChoice {
     pub platform: String,
 }
 
+/// The name of a device.
+pub fn parse_device_name(text: &str, field: &'static str) -> Result<String, FieldError> {
+    parse_label(text, field, 1, 64)
+}
+
 impl Default for DeviceChoice {
     fn default() -> Self {
         Self { id: None, name: "default".into(), platform: "unknown".into() }
@@ -82,7 +91,7 @@ impl DeviceChoice {
     pub fn parse(id: Option<DeviceId>, name: &str, platform: &str) -> Result<Self, FieldError> {
         Ok(Self {
             id,
-            name: parse_label(name, "device.name", 1, 64)?,
+            name: parse_device_name(name, "device.name")?,
             platform: parse_label(platform, "device.platform", 1, 32)?,
         })
     }

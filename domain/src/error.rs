@@ -1,8 +1,13 @@
 //! What can go wrong, with one stable code each. The three edges (problem+json, MQTT reason codes, exit codes) map
 //! [`ErrorCode`] exhaustively.
 
-use serde::Serialize;
+use crate::device::DeviceView;
+use serde::{Serialize, Serializer};
 use std::{borrow::Cow, fmt};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{Object, RefOr, Schema, schema::Type},
+};
 
 /// The outcome of a service call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -24,7 +29,7 @@ pub enum Error {
 impl Error {
     /// Shorthand for a refusal without fields.
     pub fn refused(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self::Refused(Refusal { code, detail: detail.into(), fields: Vec::new() })
+        Self::Refused(Refusal::new(code, detail))
     }
 
     /// The one answer for what does not exist and for what is not the caller's.
@@ -66,12 +71,14 @@ pub struct Refusal {
     pub detail: Cow<'static, str>,
     /// The fields concerned, for [`ErrorCode::InvalidRequest`].
     pub fields: Vec<FieldError>,
+    /// The devices to choose from, for [`ErrorCode::DeviceLimit`].
+    pub devices: Vec<DeviceView>,
 }
 
 impl Refusal {
     /// A refusal without fields.
     pub fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), fields: Vec::new() }
+        Self { code, detail: detail.into(), fields: Vec::new(), devices: Vec::new() }
     }
 
     /// The one answer for what does not exist and for what is not the caller's.
@@ -83,7 +90,7 @@ impl Refusal {
     pub fn invalid(fields: Vec<FieldError>) -> Self {
         let detail =
             fields.iter().map(|f| format!("{}: {}", f.field, f.detail)).collect::<Vec<_>>().join("; ");
-        Self { code: ErrorCode::InvalidRequest, detail: detail.into(), fields }
+        Self { fields, ..Self::new(ErrorCode::InvalidRequest, detail) }
     }
 }
 
@@ -94,7 +101,7 @@ impl fmt::Display for Refusal {
 }
 
 /// One invalid field of a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     /// Path of the field, `device.name`.
     pub field: Cow<'static, str>,
@@ -112,10 +119,10 @@ impl FieldError {
 }
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $text:literal),+ $(,)?) => {
+    ($($(#[doc = $doc:literal])* $name:ident = $text:literal),+ $(,)?) => {
         /// Stable error codes, the same on every surface.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum ErrorCode { $($(#[$doc])* $name),+ }
+        pub enum ErrorCode { $($(#[doc = $doc])* $name),+ }
 
         impl ErrorCode {
             /// Every code, for documentation and tests.
@@ -125,9 +132,34 @@ macro_rules! codes {
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $text),+ }
             }
+
+            /// What it means, for documentation.
+            pub fn meaning(self) -> String {
+                let lines: &[&str] = match self { $(Self::$name => &[$($doc),*]),+ };
+                lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+            }
         }
     };
 }
+
+impl Serialize for ErrorCode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl PartialSchema for ErrorCode {
+    fn schema() -> RefOr<Schema> {
+        let codes = Self::ALL.iter().map(|code| code.as_str());
+        Object::builder()
+            .schema_type(Type::String)
+            .description(Some("Stable; the same on every surface."))
+            .enum_values(Some(codes))
+            .into()
+    }
+}
+
+impl ToSchema for ErrorCode {}
 
 codes! {
     /// Malformed or invalid input; `fields` says where.
@@ -146,6 +178,12 @@ codes! {
     NotMember = "not-member",
     /// One of the two has blocked the other.
     Blocked = "blocked",
+    /// The other's account was deleted.
+    UserDeleted = "user-deleted",
+    /// The message was deleted for everyone.
+    MessageDeleted = "message-deleted",
+    /// The time in which it was allowed is over.
+    TooLate = "too-late",
     /// It needs an accepted contact.
     NotContact = "not-contact",
     /// It does not exist, or is not the caller's.

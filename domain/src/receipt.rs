@@ -1,10 +1,14 @@
 //! Delivered and read: watermarks per member, from which the state of every message follows.
 
-use crate::ids::{ChatId, Seq, UserId};
+use crate::{
+    account::UserView,
+    ids::{ChatId, RowId, Seq, UserId},
+};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// How far a message got. SENT < DELIVERED < READ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Status {
     /// Stored.
@@ -30,6 +34,50 @@ pub struct Mark {
     pub read_seq: Seq,
 }
 
+impl Mark {
+    /// How far the message at `seq` of `sender` got with this member; `None` if it does not count for them: their stay does
+    /// not contain it, they sent it, or they left before it reached them.
+    pub fn status_of(&self, sender: UserId, seq: Seq) -> Option<Status> {
+        let contains = self.joined_seq < seq && self.left_seq.is_none_or(|left| seq <= left);
+        if !contains || self.user == sender {
+            return None;
+        }
+        if self.delivered_seq < seq {
+            return self.left_seq.is_none().then_some(Status::Sent);
+        }
+        Some(if self.read_seq >= seq { Status::Read } else { Status::Delivered })
+    }
+}
+
+/// Somebody for whom a message counts.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Recipient {
+    /// Who.
+    pub user: UserView,
+    /// How far it got with them.
+    pub status: Status,
+}
+
+/// Who has received and read a message, for its sender.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageInfo {
+    /// Which message.
+    pub message_id: RowId,
+    /// Its place in the chat's log.
+    pub seq: Seq,
+    /// How far it got with all of them.
+    pub status: Status,
+    /// To how many it was delivered.
+    pub delivered: u32,
+    /// How many have read it.
+    pub read: u32,
+    /// For how many it counts.
+    pub of: u32,
+    /// Each of them, longest-standing first.
+    pub recipients: Vec<Recipient>,
+}
+
 /// How many members a message counts for, and how many have it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -46,18 +94,10 @@ impl Counts {
     /// before reaching it excepted.
     pub fn of_message(marks: &[Mark], sender: UserId, seq: Seq) -> Self {
         let mut counts = Self::default();
-        for mark in marks {
-            let contains = mark.joined_seq < seq && mark.left_seq.is_none_or(|left| seq <= left);
-            if !contains || mark.user == sender {
-                continue;
-            }
-            let delivered = mark.delivered_seq >= seq;
-            if mark.left_seq.is_some() && !delivered {
-                continue;
-            }
+        for status in marks.iter().filter_map(|mark| mark.status_of(sender, seq)) {
             counts.of += 1;
-            counts.delivered += u32::from(delivered);
-            counts.read += u32::from(mark.read_seq >= seq);
+            counts.delivered += u32::from(status >= Status::Delivered);
+            counts.read += u32::from(status == Status::Read);
         }
         counts
     }
@@ -118,7 +158,7 @@ pub struct Raised {
     pub read: (Seq, Seq),
     /// What others are shown of DELIVERED, before and after: it stands still while a block is on the private chat.
     pub shown_delivered: (Seq, Seq),
-    /// What others are shown of READ, before and after.
+    /// What others are shown of READ, before and after: it stands still, too, while privacy hides it.
     pub shown_read: (Seq, Seq),
     /// The user's unread messages afterwards, counted to 999, if READ moved; else 0.
     pub unread_count: u32,
@@ -128,6 +168,8 @@ pub struct Raised {
     pub read_of: Vec<Concerned>,
     /// Watermarks of all stays of the chat afterwards, as shown; empty when nobody is concerned.
     pub marks: Vec<Mark>,
+    /// Those concerned who do not show anybody what they have read: they are shown DELIVERED at most.
+    pub hiding: Vec<UserId>,
 }
 
 /// A sender whose messages were newly covered.

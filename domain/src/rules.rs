@@ -3,11 +3,13 @@
 
 use crate::{
     chat::{ChatKind, LeaveReason, Role, Standing},
+    clock::Timestamp,
     contact::{Relation, RelationAction, Relations},
-    error::{ErrorCode, Refusal},
+    error::{ErrorCode, FieldError, Refusal},
     ids::{Seq, UserId},
-    message::{ContactEvent, MembersChanged},
+    message::{ContactEvent, Emoji, MembersChanged},
 };
+use std::time::Duration;
 
 /// What a send depends on.
 #[derive(Clone, Copy, Debug)]
@@ -18,12 +20,17 @@ pub struct SendFacts {
     pub standing: Standing,
     /// Private chats: whether either has blocked the other.
     pub blocked: bool,
+    /// Private chats: whether the account of either was deleted.
+    pub deleted: bool,
 }
 
 /// Whether the sender may append a message. `None`: the chat does not exist.
 pub fn may_send(facts: Option<&SendFacts>) -> Result<(), Refusal> {
     let facts = require_chat(facts)?;
     require_member(facts.standing)?;
+    if facts.kind == ChatKind::Private && facts.deleted {
+        return Err(Refusal::new(ErrorCode::UserDeleted, "the other has deleted their account"));
+    }
     if facts.kind == ChatKind::Private && facts.blocked {
         return Err(Refusal::new(ErrorCode::Blocked, "one of the two has blocked the other"));
     }
@@ -45,6 +52,108 @@ fn require_chat<T>(facts: Option<&T>) -> Result<&T, Refusal> {
     facts.ok_or_else(|| Refusal::not_found("chat"))
 }
 
+/// Whether what a message quotes may be quoted: the message it answers is one that the sender may have in this chat, and
+/// everybody mentioned is or was in the chat. `known` are those of the mentioned who are or were.
+pub fn may_quote(answers: Option<bool>, mentions: &[UserId], known: &[UserId]) -> Result<(), Refusal> {
+    if answers == Some(false) {
+        return Err(Refusal::not_found("message"));
+    }
+    let stranger = |(at, _): (usize, &UserId)| {
+        FieldError::new(format!("mentions[{at}]"), "not-a-member", "is not a member of this chat")
+    };
+    let strangers: Vec<FieldError> =
+        mentions.iter().enumerate().filter(|(_, user)| !known.contains(user)).map(stranger).collect();
+    if strangers.is_empty() { Ok(()) } else { Err(Refusal::invalid(strangers)) }
+}
+
+/// A wished change of a message that is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MessageChange {
+    /// Replace its text.
+    Edit(String),
+    /// Set my reaction, or take it back.
+    React(Option<Emoji>),
+    /// Empty it for everyone.
+    Delete,
+}
+
+/// What a change of a message depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageFacts {
+    /// Of the chat, as for a send by the actor.
+    pub send: SendFacts,
+    /// Whether the actor sent it.
+    pub mine: bool,
+    /// Whether the server made it.
+    pub system: bool,
+    /// Whether it was deleted for everyone.
+    pub deleted: bool,
+    /// When it was sent.
+    pub sent_at: Timestamp,
+}
+
+/// Decides a change of a message. `None`: it is none that the actor may have. `window`: for how long a sender may delete a
+/// message for everyone; `None`: for ever.
+pub fn may_change_message(
+    change: &MessageChange,
+    facts: Option<&MessageFacts>,
+    window: Option<Duration>,
+    at: Timestamp,
+) -> Result<(), Refusal> {
+    let facts = facts.ok_or_else(|| Refusal::not_found("message"))?;
+    let role = require_member(facts.send.standing)?;
+    if facts.system {
+        return Err(Refusal::new(ErrorCode::Forbidden, "a SYSTEM message cannot be changed"));
+    }
+    match change {
+        MessageChange::Edit(_) if !facts.mine => {
+            Err(Refusal::new(ErrorCode::Forbidden, "only its sender edits a message"))
+        }
+        MessageChange::Edit(_) | MessageChange::React(Some(_)) => {
+            may_send(Some(&facts.send))?;
+            require_present(facts)
+        }
+        MessageChange::React(None) => Ok(()),
+        MessageChange::Delete => {
+            let moderates = facts.send.kind == ChatKind::Group && role >= Role::Admin;
+            if !facts.mine && !moderates {
+                let detail = "only its sender and a group's admins delete a message for everyone";
+                return Err(Refusal::new(ErrorCode::Forbidden, detail));
+            }
+            // Deleting twice is deleting.
+            let late = !facts.deleted && window.is_some_and(|window| facts.sent_at.until(at) > window);
+            if late && !moderates {
+                let detail = "the time in which a message can be deleted for everyone is over";
+                return Err(Refusal::new(ErrorCode::TooLate, detail));
+            }
+            Ok(())
+        }
+    }
+}
+
+fn require_present(facts: &MessageFacts) -> Result<(), Refusal> {
+    if facts.deleted {
+        return Err(Refusal::new(ErrorCode::MessageDeleted, "the message was deleted"));
+    }
+    Ok(())
+}
+
+/// Whether somebody of this standing may rename a group, describe it, or say what those who join may read.
+pub fn may_update_chat(facts: Option<(ChatKind, Standing)>) -> Result<(), Refusal> {
+    let (kind, standing) = facts.ok_or_else(|| Refusal::not_found("chat"))?;
+    let role = require_member(standing)?;
+    require_group(kind)?;
+    require_role(role, Role::Admin, "only admins and owners change a group")
+}
+
+fn require_group(kind: ChatKind) -> Result<(), Refusal> {
+    if kind == ChatKind::Group {
+        return Ok(());
+    }
+    let detail = "a private chat has neither name nor members to change; block the contact instead";
+    Err(Refusal::new(ErrorCode::Forbidden, detail))
+}
+
 /// Limits that membership rules know.
 #[derive(Clone, Copy, Debug)]
 pub struct MembershipLimits {
@@ -61,6 +170,8 @@ pub enum MembershipChange {
     Add(Vec<UserId>),
     /// Remove this one.
     Remove(UserId),
+    /// Give this one another role.
+    SetRole(UserId, Role),
     /// Leave.
     Leave,
 }
@@ -97,7 +208,7 @@ pub struct MembershipFacts {
     pub heir: Option<UserId>,
 }
 
-/// What a membership change comes to; nothing to do when `added` and `removed` are empty.
+/// What a membership change comes to; nothing to do when all three of the change are empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MembershipPlan {
     /// The row to append.
@@ -118,14 +229,10 @@ pub fn change_members(
         (MembershipChange::Leave, Standing::Former) => return Ok(MembershipPlan::default()),
         (_, standing) => require_member(standing)?,
     };
-    if facts.kind == ChatKind::Private {
-        return Err(Refusal::new(
-            ErrorCode::Forbidden,
-            "a private chat has no members to change; block the contact instead",
-        ));
-    }
+    require_group(facts.kind)?;
     match change {
         MembershipChange::Add(_) => add_members(role, facts, limits),
+        MembershipChange::SetRole(_, wished) => set_role(role, *wished, facts),
         MembershipChange::Remove(user) if *user == facts.actor => {
             Ok(departure(facts, facts.actor, role, LeaveReason::Left))
         }
@@ -164,6 +271,22 @@ fn remove_member(role: Role, facts: &MembershipFacts) -> Result<MembershipPlan, 
         return Err(Refusal::new(ErrorCode::Forbidden, "admins remove members only; ask an owner"));
     }
     Ok(departure(facts, target.user, target_role, LeaveReason::Removed))
+}
+
+fn set_role(role: Role, wished: Role, facts: &MembershipFacts) -> Result<MembershipPlan, Refusal> {
+    require_role(role, Role::Owner, "only owners give roles")?;
+    let target = facts.targets.first().ok_or_else(|| Refusal::not_found("member"))?;
+    let Some(present) = target.role else { return Err(Refusal::not_found("member")) };
+    let mut plan = MembershipPlan::default();
+    if present == wished {
+        return Ok(plan);
+    }
+    if present == Role::Owner && facts.owners == 1 {
+        let detail = "a group needs an owner; make somebody else one first";
+        return Err(Refusal::new(ErrorCode::Forbidden, detail));
+    }
+    plan.change.roles.insert(target.user, wished);
+    Ok(plan)
 }
 
 /// The last owner's going hands the group over.
@@ -302,14 +425,16 @@ mod tests {
     #[test]
     fn strangers_learn_nothing_and_former_members_are_told() {
         let send = |standing| {
-            may_send(Some(&SendFacts { kind: ChatKind::Group, standing, blocked: false })).map_err(|r| r.code)
+            let facts = SendFacts { kind: ChatKind::Group, standing, blocked: false, deleted: false };
+            may_send(Some(&facts)).map_err(|r| r.code)
         };
         assert_eq!(
             may_send(None).unwrap_err(),
             may_send(Some(&SendFacts {
                 kind: ChatKind::Group,
                 standing: Standing::Stranger,
-                blocked: false
+                blocked: false,
+                deleted: false
             }))
             .unwrap_err()
         );
@@ -318,12 +443,14 @@ mod tests {
     }
 
     #[test]
-    fn a_block_stops_private_sends_only() {
-        let send = |kind| {
-            may_send(Some(&SendFacts { kind, standing: Standing::Active(Role::Member), blocked: true }))
+    fn a_block_and_a_deletion_stop_private_sends_only() {
+        let send = |kind, blocked, deleted| {
+            may_send(Some(&SendFacts { kind, standing: Standing::Active(Role::Member), blocked, deleted }))
+                .map_err(|r| r.code)
         };
-        assert_eq!(send(ChatKind::Private).map_err(|r| r.code), Err(ErrorCode::Blocked));
-        assert_eq!(send(ChatKind::Group), Ok(()));
+        assert_eq!(send(ChatKind::Private, true, false), Err(ErrorCode::Blocked));
+        assert_eq!(send(ChatKind::Private, true, true), Err(ErrorCode::UserDeleted));
+        assert_eq!(send(ChatKind::Group, true, true), Ok(()));
     }
 
     #[test]
@@ -344,6 +471,65 @@ mod tests {
         let plan = change_members(&MembershipChange::Leave, Some(&facts), LIMITS).unwrap();
         assert_eq!(plan.change.removed, vec![user(1)]);
         assert_eq!(plan.change.roles.get(&user(9)), Some(&Role::Owner));
+    }
+
+    fn message(standing: Standing) -> MessageFacts {
+        let send = SendFacts { kind: ChatKind::Group, standing, blocked: false, deleted: false };
+        MessageFacts { send, mine: true, system: false, deleted: false, sent_at: Timestamp(0) }
+    }
+
+    #[test]
+    fn a_sender_deletes_for_everyone_within_the_window_and_an_admin_at_any_time() {
+        let delete = |facts: MessageFacts, at| {
+            let window = Some(Duration::from_secs(10));
+            may_change_message(&MessageChange::Delete, Some(&facts), window, Timestamp(at))
+                .map_err(|r| r.code)
+        };
+        let mine = message(Standing::Active(Role::Member));
+        assert_eq!(delete(mine, 10_000), Ok(()));
+        assert_eq!(delete(mine, 10_001), Err(ErrorCode::TooLate));
+        assert_eq!(delete(MessageFacts { deleted: true, ..mine }, 10_001), Ok(()), "twice");
+        assert_eq!(delete(MessageFacts { mine: false, ..mine }, 0), Err(ErrorCode::Forbidden));
+        let admin = message(Standing::Active(Role::Admin));
+        assert_eq!(delete(MessageFacts { mine: false, ..admin }, 10_001), Ok(()));
+        assert_eq!(delete(MessageFacts { system: true, ..admin }, 0), Err(ErrorCode::Forbidden));
+        assert_eq!(delete(message(Standing::Former), 0), Err(ErrorCode::NotMember));
+        let private = SendFacts { kind: ChatKind::Private, ..admin.send };
+        assert_eq!(
+            delete(MessageFacts { send: private, mine: false, ..admin }, 0),
+            Err(ErrorCode::Forbidden)
+        );
+    }
+
+    #[test]
+    fn a_deleted_message_takes_no_text_and_no_reaction() {
+        let change = |change, facts: MessageFacts| {
+            may_change_message(&change, Some(&facts), None, Timestamp(0)).map_err(|r| r.code)
+        };
+        let facts = message(Standing::Active(Role::Member));
+        let gone = MessageFacts { deleted: true, ..facts };
+        let thumb = || MessageChange::React(Emoji::parse("👍").ok());
+        assert_eq!(change(MessageChange::Edit("x".into()), facts), Ok(()));
+        assert_eq!(change(MessageChange::Edit("x".into()), gone), Err(ErrorCode::MessageDeleted));
+        assert_eq!(change(thumb(), gone), Err(ErrorCode::MessageDeleted));
+        assert_eq!(change(MessageChange::React(None), gone), Ok(()));
+        let others = MessageFacts { mine: false, ..facts };
+        assert_eq!(change(MessageChange::Edit("x".into()), others), Err(ErrorCode::Forbidden));
+        assert_eq!(change(thumb(), others), Ok(()));
+    }
+
+    #[test]
+    fn only_owners_give_roles_and_one_owner_stays() {
+        let set = |role, present, wished| {
+            let facts = facts(Standing::Active(role), vec![target(1, Some(present))]);
+            change_members(&MembershipChange::SetRole(user(1), wished), Some(&facts), LIMITS)
+                .map(|plan| plan.change.roles.len())
+                .map_err(|r| r.code)
+        };
+        assert_eq!(set(Role::Admin, Role::Member, Role::Admin), Err(ErrorCode::Forbidden));
+        assert_eq!(set(Role::Owner, Role::Member, Role::Admin), Ok(1));
+        assert_eq!(set(Role::Owner, Role::Admin, Role::Admin), Ok(0));
+        assert_eq!(set(Role::Owner, Role::Owner, Role::Member), Err(ErrorCode::Forbidden));
     }
 
     #[test]

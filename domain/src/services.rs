@@ -1,11 +1,15 @@
 //! What a surface may ask for. REST and MQTT are thin adapters over these, so that a rule is written once.
 
 pub mod accounts;
+pub mod bcrypt;
 pub mod chats;
 pub mod contacts;
 pub mod credentials;
+pub mod devices;
 pub mod messaging;
+pub mod notifications;
 pub mod plain;
+pub mod profiles;
 pub mod receipts;
 pub mod sessions;
 
@@ -15,14 +19,19 @@ use crate::{
     ports::{relay::Relay, store::Store},
     rules::MembershipLimits,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
+
+use bcrypt::Bcrypt;
 
 pub use accounts::{Accounts, AccountsConfig, Endpoints, RegistrationMode};
 pub use chats::Chats;
 pub use contacts::Contacts;
+pub use devices::Devices;
 pub use messaging::Messaging;
+pub use notifications::Notifications;
 pub use plain::Plain;
+pub use profiles::Profiles;
 pub use receipts::Receipts;
 pub use sessions::Sessions;
 
@@ -59,6 +68,8 @@ impl Base {
 pub struct Limits {
     /// Bytes of a message's text.
     pub text_bytes: usize,
+    /// For how long a sender may delete a message for everyone; `None`: for ever.
+    pub delete_window: Option<Duration>,
     /// Members, and whether contacts are required.
     pub membership: MembershipLimits,
 }
@@ -67,6 +78,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             text_bytes: 16 * 1024,
+            delete_window: Some(Duration::from_hours(48)),
             membership: MembershipLimits { group_members: 1024, require_contact: true },
         }
     }
@@ -77,6 +89,10 @@ impl Default for Limits {
 pub struct Services {
     /// Accounts, logins.
     pub accounts: Arc<Accounts>,
+    /// What users change about themselves.
+    pub profiles: Arc<Profiles>,
+    /// Devices.
+    pub devices: Arc<Devices>,
     /// Contacts.
     pub contacts: Arc<Contacts>,
     /// Chats and members.
@@ -85,6 +101,8 @@ pub struct Services {
     pub messaging: Arc<Messaging>,
     /// Delivered and read.
     pub receipts: Arc<Receipts>,
+    /// Badges.
+    pub notifications: Arc<Notifications>,
     /// MQTT sessions.
     pub sessions: Arc<Sessions>,
     /// The plain lane.
@@ -95,12 +113,16 @@ impl Services {
     /// Builds them; reads the key of the content hash from the store.
     pub async fn new(base: Base, accounts: AccountsConfig, limits: Limits) -> Result<Self> {
         let content_key = base.store.content_key().await?;
+        let bcrypt = Arc::new(Bcrypt::new(accounts.bcrypt_cost));
         Ok(Self {
-            accounts: Arc::new(Accounts::new(base.clone(), accounts)),
+            accounts: Arc::new(Accounts::new(base.clone(), accounts, Arc::clone(&bcrypt))),
+            profiles: Arc::new(Profiles::new(base.clone(), bcrypt)),
+            devices: Arc::new(Devices::new(base.clone())),
             contacts: Arc::new(Contacts::new(base.clone())),
             chats: Arc::new(Chats::new(base.clone(), limits.membership)),
             messaging: Arc::new(Messaging::new(base.clone(), limits, content_key)),
             receipts: Arc::new(Receipts::new(base.clone())),
+            notifications: Arc::new(Notifications::new(base.clone())),
             sessions: Arc::new(Sessions::new(base.clone())),
             plain: Arc::new(Plain::new(base)),
         })

@@ -2,7 +2,7 @@
 
 use crate::{
     event::Event,
-    ids::{LoginId, SessionId, UserId},
+    ids::{DeviceId, LoginId, SessionId, UserId},
     message::LogRow,
     plain::PlainDelivery,
 };
@@ -31,4 +31,7 @@ pub trait Relay: Send + Sync {
 
     /// Ends the connections of these logins; returns once nothing more is written to any of them.
     async fn end_logins(&self, logins: &[LoginId]);
+
+    /// The user's devices that are connected now.
+    async fn online_devices(&self, user: UserId) -> Vec<DeviceId>;
 }

@@ -4,21 +4,28 @@
 //!
 //! Failures that may pass are retried by the store up to its patience and then are [`Error::Unavailable`](crate::Error).
 
+mod devices;
+mod profiles;
+
+pub use devices::Devices;
+pub use profiles::{DeleteUser, EndDeletedStay, Profiles, UpdatePassword, UpdateProfile};
+
 use crate::{
     account::{Login, LoginKind, User, Username},
-    chat::{ChatView, HistoryVisible, MemberView, StayEnd},
+    chat::{ChatSettings, ChatView, HistoryVisible, MemberView, StayEnd},
     clock::Timestamp,
-    contact::{ContactFilter, ContactView, RelationAction},
+    contact::{ContactFilter, ContactView, FoundUser, RelationAction, SearchPosition, SearchQuery},
     device::{Device, DeviceChoice},
     error::{Error, Result},
     ids::{ChatId, DeviceId, LoginId, RowId, Seq, SessionId, Stream, UserId},
-    message::{LocalId, LogRow, MessageView},
+    message::{LocalId, LogRow, MessageView, Origin, Target},
+    notification::{ChatNotification, NotificationCounts},
     page::{Page, PageRequest},
     plain::{
         DueWill, LastingSession, PlainMessage, PublishPlain, PublishedPlain, QueuePage, Retained, Settle,
     },
-    receipt::{Raise, Raised},
-    rules::{MembershipChange, MembershipLimits, SendFacts},
+    receipt::{Raise, Raised, Recipient},
+    rules::{MembershipChange, MembershipLimits, MessageChange, SendFacts},
     session::{CloseSession, Cursors, OpenSession, OpenedSession, SaveSubscriptions, SessionFence},
 };
 use async_trait::async_trait;
@@ -26,6 +33,7 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 use tokio::sync::oneshot;
 
@@ -53,9 +61,15 @@ impl<T> Future for Commit<T> {
 }
 
 /// Everything the services need kept.
-pub trait Store: Accounts + Contacts + Chats + Log + Sessions + Plain {}
+pub trait Store:
+    Accounts + Profiles + Devices + Contacts + Chats + Log + Notifications + Sessions + Plain
+{
+}
 
-impl<T: Accounts + Contacts + Chats + Log + Sessions + Plain> Store for T {}
+impl<T: Accounts + Profiles + Devices + Contacts + Chats + Log + Notifications + Sessions + Plain> Store
+    for T
+{
+}
 
 /// A user to be made.
 #[derive(Clone, Debug)]
@@ -85,6 +99,10 @@ pub struct NewLogin {
     pub user: UserId,
     /// How.
     pub kind: LoginKind,
+    /// The hash that the password given has been held against: refused when it is not the user's any more.
+    pub verified: Option<String>,
+    /// A device to be removed first, as [`Devices::remove_device`] does.
+    pub replace: Option<DeviceId>,
     /// Found by id, else by name, else made with `new_device`.
     pub device: DeviceChoice,
     /// Id of a device that is made.
@@ -95,6 +113,15 @@ pub struct NewLogin {
     pub device_limit: u32,
     /// Now.
     pub at: Timestamp,
+}
+
+/// A login that was made.
+#[derive(Clone, Debug)]
+pub struct MadeLogin {
+    /// On which device.
+    pub device: Device,
+    /// Logins of the device that it replaced.
+    pub ended: Vec<LoginId>,
 }
 
 /// Outcome of presenting refresh token number `n`.
@@ -117,13 +144,17 @@ pub enum EndLogins {
     SignIns(UserId),
 }
 
-/// Users, logins, devices.
+/// Users and logins. Each change of the devices with a live login is a `devices-updated` row in the user's personal log, but
+/// for the very first.
 #[async_trait]
 pub trait Accounts: Send + Sync {
-    /// Makes a user. Refused: [`UsernameTaken`](crate::ErrorCode::UsernameTaken), also when a race is lost.
+    /// Makes a user. Refused: [`UsernameTaken`](crate::ErrorCode::UsernameTaken), also when a race is lost, and for the name
+    /// of a deleted user while it is reserved.
     async fn create_user(&self, user: NewUser) -> Result<()>;
-    /// Makes a login, and its device if need be. Refused: [`DeviceLimit`](crate::ErrorCode::DeviceLimit).
-    async fn create_login(&self, login: NewLogin) -> Result<Device>;
+    /// Makes a login, and its device if need be; one that was removed is not found any more. Refused:
+    /// [`InvalidCredentials`](crate::ErrorCode::InvalidCredentials), [`NotFound`](crate::ErrorCode::NotFound) for a device to
+    /// be replaced, [`DeviceLimit`](crate::ErrorCode::DeviceLimit) with the devices.
+    async fn create_login(&self, login: NewLogin) -> Result<MadeLogin>;
     /// A user, deleted ones included.
     async fn find_user(&self, user: UserId) -> Result<Option<User>>;
     /// A user by name, not deleted.
@@ -136,8 +167,6 @@ pub trait Accounts: Send + Sync {
     async fn find_login(&self, login: LoginId) -> Result<Option<Login>>;
     /// The newest live device token of the user's device of that name.
     async fn find_device_token(&self, user: UserId, device_name: &str) -> Result<Option<(LoginId, Device)>>;
-    /// A device.
-    async fn find_device(&self, device: DeviceId) -> Result<Option<Device>>;
     /// Presents refresh token number `n` at `at`. The current one is replaced by its successor; the one before is answered
     /// with the same successor for `grace_ms` (its answer may have been lost); any other is reuse and ends the login. A
     /// success slides the login's end to `expires_at`.
@@ -167,6 +196,15 @@ pub trait Contacts: Send + Sync {
         action: RelationAction,
         at: Timestamp,
     ) -> Result<(Option<ContactView>, bool)>;
+    /// People whose user name or display name begins with `query`, the user and deleted accounts excepted: by user name
+    /// first, then those whose display name alone matches. Answers where the next page begins.
+    async fn search_users(
+        &self,
+        user: UserId,
+        query: SearchQuery,
+        after: Option<SearchPosition>,
+        limit: u32,
+    ) -> Result<(Vec<FoundUser>, Option<SearchPosition>)>;
     /// Contacts, newest `since` first; `Position::key` is `since`.
     async fn list_contacts(
         &self,
@@ -174,6 +212,26 @@ pub trait Contacts: Send + Sync {
         filter: ContactFilter,
         page: PageRequest,
     ) -> Result<Page<ContactView>>;
+}
+
+/// Badges. Each read is one snapshot, in a number of statements that does not depend on how many chats there are.
+#[async_trait]
+pub trait Notifications: Send + Sync {
+    /// Chats of the user with a badge, latest activity first; `Position::key` is the time of the last row.
+    async fn list_chat_notifications(
+        &self,
+        user: UserId,
+        page: PageRequest,
+    ) -> Result<Page<ChatNotification>>;
+    /// Incoming contact requests not yet viewed, newest first, at most `limit`.
+    async fn list_new_requests(&self, user: UserId, limit: u32) -> Result<Vec<ContactView>>;
+    /// All badges of the user.
+    async fn count_notifications(&self, user: UserId) -> Result<NotificationCounts>;
+    /// Clears the badge of a chat up to its present end, and tells the personal log if that changed anything. Marks nothing
+    /// READ. Refused by [`crate::rules::require_member`].
+    async fn clear_notifications(&self, user: UserId, chat: ChatId, at: Timestamp) -> Result<()>;
+    /// Notes that the incoming contact requests were viewed, and tells the personal log if any was new.
+    async fn mark_requests_viewed(&self, user: UserId, at: Timestamp) -> Result<()>;
 }
 
 /// A private chat to be opened.
@@ -231,6 +289,43 @@ pub struct ChangeMembers {
     pub at: Timestamp,
 }
 
+/// Changes of a group itself; `None` leaves as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChatChange {
+    /// Name.
+    pub name: Option<String>,
+    /// Description; `Some(None)` takes it away.
+    pub description: Option<Option<String>>,
+    /// What those who join from now on may read.
+    pub history_visible: Option<HistoryVisible>,
+}
+
+/// A group to be changed.
+#[derive(Clone, Debug)]
+pub struct UpdateChat {
+    /// Which.
+    pub chat: ChatId,
+    /// Who asks.
+    pub actor: UserId,
+    /// What.
+    pub change: ChatChange,
+    /// Id of the row, if one is appended.
+    pub row: RowId,
+    /// Now.
+    pub at: Timestamp,
+}
+
+/// Changes of a member's own settings; `None` leaves as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SettingsChange {
+    /// `Some(None)`: not muted.
+    pub muted_until: Option<Option<Timestamp>>,
+    /// Shown on top.
+    pub pinned: Option<bool>,
+    /// Shown apart.
+    pub archived: Option<bool>,
+}
+
 /// Chats and stays.
 #[async_trait]
 pub trait Chats: Send + Sync {
@@ -243,6 +338,18 @@ pub trait Chats: Send + Sync {
     /// Locks the chat, judges by [`crate::rules::change_members`], appends the `members-changed` row, begins and ends
     /// stays, writes the personal logs (`new-chat`, `chat-left`). `None`: nothing was to do.
     async fn change_members(&self, change: ChangeMembers) -> Result<Option<LogRow>>;
+    /// Locks the chat, judges by [`crate::rules::may_update_chat`], writes, appends the `chat-updated` row. Answers whether
+    /// anything changed.
+    async fn update_chat(&self, update: UpdateChat) -> Result<bool>;
+    /// Changes an active member's settings of a chat, and tells the personal log if they changed. Refused by
+    /// [`crate::rules::require_member`].
+    async fn update_settings(
+        &self,
+        user: UserId,
+        chat: ChatId,
+        change: SettingsChange,
+        at: Timestamp,
+    ) -> Result<ChatSettings>;
     /// The chat as the user sees it; `None` for strangers.
     async fn find_chat(&self, user: UserId, chat: ChatId) -> Result<Option<ChatView>>;
     /// The user's chats (active stays), latest activity first, in a number of statements that does not depend on how many
@@ -274,6 +381,31 @@ pub struct AppendMessage {
     pub content_hash: [u8; 32],
     /// The text.
     pub text: String,
+    /// The message that it answers.
+    pub reply_to: Option<RowId>,
+    /// Who is mentioned, each once.
+    pub mentions: Vec<UserId>,
+    /// What it was copied from.
+    pub forwarded_from: Option<Origin>,
+    /// Now.
+    pub at: Timestamp,
+}
+
+/// A stored message to be changed.
+#[derive(Clone, Debug)]
+pub struct ChangeMessage {
+    /// Where.
+    pub chat: ChatId,
+    /// Which.
+    pub message: RowId,
+    /// Who asks.
+    pub actor: UserId,
+    /// What.
+    pub change: MessageChange,
+    /// For how long a sender may delete for everyone.
+    pub delete_window: Option<Duration>,
+    /// Id of the row, if one is appended.
+    pub row: RowId,
     /// Now.
     pub at: Timestamp,
 }
@@ -324,7 +456,8 @@ pub trait Log: Send + Sync {
     async fn content_key(&self) -> Result<[u8; 32]>;
     /// Queues a message; commands queued one after the other to one chat commit in that order. Waits only for room in the
     /// queue. Then, inside the transaction: a known `localId` first (equal or emptied content: `Existing`; other:
-    /// [`LocalIdConflict`](crate::ErrorCode::LocalIdConflict)), then [`crate::rules::may_send`].
+    /// [`LocalIdConflict`](crate::ErrorCode::LocalIdConflict)), then [`crate::rules::may_send`] and
+    /// [`crate::rules::may_quote`].
     async fn append_message(&self, message: AppendMessage) -> Result<Commit<Appended>>;
     /// Rows of a log after `after` which the user may have (`visible_from ..= left_seq` of each stay; a personal log only
     /// its owner). `None`: the user never had a stay there.
@@ -339,7 +472,31 @@ pub trait Log: Send + Sync {
         from: MessagesFrom,
         limit: u32,
     ) -> Result<Option<Vec<MessageView>>>;
-    /// Chat and position of a message which the user may have.
+    /// Queues a change of a message, in order with sends to its chat. Inside the transaction it is judged by
+    /// [`crate::rules::may_change_message`]; what is so already changes nothing, else a row is appended. Deleting empties
+    /// the message: text, what it quotes, reactions, mentions, the hash of its content.
+    async fn change_message(&self, change: ChangeMessage) -> Result<Commit<Target>>;
+    /// Hides a message from the user, who may have it, on all of their devices.
+    async fn hide_message(
+        &self,
+        user: UserId,
+        chat: ChatId,
+        message: RowId,
+        at: Timestamp,
+    ) -> Result<Commit<Target>>;
+    /// Messages that answer `message`, oldest first, as the user sees them; `Position::key` is `seq`. `None`: the user may not
+    /// have `message`.
+    async fn list_replies(
+        &self,
+        user: UserId,
+        message: RowId,
+        page: PageRequest,
+    ) -> Result<Option<Page<MessageView>>>;
+    /// For whom a message counts and how far it got with each; longest-standing first.
+    async fn list_recipients(&self, chat: ChatId, sender: UserId, seq: Seq) -> Result<Vec<Recipient>>;
+    /// The chat of a message which the user may have, hidden or not.
+    async fn locate_message(&self, user: UserId, message: RowId) -> Result<Option<ChatId>>;
+    /// A message which the user may have and has not hidden.
     async fn find_message(&self, user: UserId, message: RowId) -> Result<Option<MessageView>>;
     /// Queues watermarks, behind messages. A raise by somebody who is not an active member is refused by
     /// [`crate::rules::require_member`]. Answers one outcome per raise.
@@ -357,7 +514,8 @@ pub trait Log: Send + Sync {
 /// MQTT sessions.
 #[async_trait]
 pub trait Sessions: Send + Sync {
-    /// Takes the session's next generation and reads it, or makes it. An expired session counts as absent.
+    /// Takes the session's next generation and reads it, or makes it. An expired session counts as absent. Refused:
+    /// [`Unauthenticated`](crate::ErrorCode::Unauthenticated), for a device that was removed.
     async fn open_session(&self, open: OpenSession) -> Result<OpenedSession>;
     /// Replaces filters and cursor map in one update; answers the new map. `None`: superseded.
     async fn save_subscriptions(&self, save: SaveSubscriptions) -> Result<Option<Cursors>>;

@@ -2,30 +2,28 @@
 
 use super::{
     Base,
+    bcrypt::Bcrypt,
     credentials::{Claims, Credentials, OpaqueUse, TokenUse},
 };
 use crate::{
     account::{
-        Login, LoginAnswer, LoginKind, MqttAccess, Password, Principal, PrivacyView, ProfileView,
-        Registration, User, UserView, Username, invalid_credentials,
+        Login, LoginAnswer, LoginKind, MqttAccess, Principal, ProfileView, Registration, User, UserView,
+        Username, invalid_credentials,
     },
     clock::Timestamp,
     device::{Device, DeviceChoice},
     error::{Error, ErrorCode, Result},
-    ids::{LoginId, UserId},
+    ids::{DeviceId, LoginId, UserId},
     page::{Page, PageRequest},
-    ports::store::{EndLogins, NewLogin, NewUser, Refreshed},
+    ports::store::{EndLogins, MadeLogin, NewLogin, NewUser, Refreshed},
     secret::Secret,
 };
 use std::{sync::Arc, time::Duration};
-use tokio::sync::Semaphore;
 
 /// A login lives this long after its last use.
 const LOGIN_LIFETIME: Duration = Duration::from_hours(30 * 24);
 /// A replaced refresh token may be repeated this long: its answer may have been lost.
 const REFRESH_GRACE: Duration = Duration::from_mins(1);
-/// How many bcrypt computations may wait; more are turned away.
-const BCRYPT_QUEUE: usize = 64;
 
 /// Who may register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,14 +69,13 @@ pub struct Accounts {
     base: Base,
     config: AccountsConfig,
     credentials: Credentials,
-    bcrypt: Bcrypt,
+    bcrypt: Arc<Bcrypt>,
 }
 
 impl Accounts {
     /// The service.
-    pub fn new(base: Base, config: AccountsConfig) -> Self {
+    pub fn new(base: Base, config: AccountsConfig, bcrypt: Arc<Bcrypt>) -> Self {
         let credentials = Credentials::new(&config.secret);
-        let bcrypt = Bcrypt::new(config.bcrypt_cost);
         Self { base, config, credentials, bcrypt }
     }
 
@@ -95,7 +92,7 @@ impl Accounts {
         }
         let device = registration.device.clone();
         let user = self.create_user(registration).await?;
-        self.sign_in(user, LoginKind::Password, device).await
+        self.sign_in(user, None, device, None).await
     }
 
     /// Makes an account, whatever the registration mode: for operators, and behind [`Self::register`].
@@ -118,18 +115,25 @@ impl Accounts {
         self.user(id).await
     }
 
-    /// Signs in with user name and password. Takes the same time whatever is wrong.
-    pub async fn login(&self, login: &str, password: String, device: DeviceChoice) -> Result<LoginAnswer> {
+    /// Signs in with user name and password. Takes the same time whatever is wrong. `replace`: a device that is removed for
+    /// it; when it returns nothing more is written to the connections of that one.
+    pub async fn login(
+        &self,
+        login: &str,
+        password: String,
+        device: DeviceChoice,
+        replace: Option<DeviceId>,
+    ) -> Result<LoginAnswer> {
         let known = match Username::parse(login) {
             Ok(name) => self.base.store.find_credentials(&name).await?,
             Err(_) => None,
         };
         let (user, hash) = known.map_or((None, None), |(user, hash)| (Some(user), Some(hash)));
-        let matches = self.bcrypt.verify(password, hash).await?;
+        let matches = self.bcrypt.verify(password, hash.clone()).await?;
         match user {
             Some(user) if matches => {
                 let user = self.user(user).await?;
-                self.sign_in(user, LoginKind::Password, device).await
+                self.sign_in(user, hash, device, replace).await
             }
             _ => Err(invalid_credentials().into()),
         }
@@ -151,7 +155,7 @@ impl Accounts {
         match self.base.store.refresh_login(claims.lid, n, now, grace, end).await? {
             Refreshed::Current(n) => {
                 let (user, device) = (self.user(claims.sub).await?, self.device(claims.did).await?);
-                Ok(self.answer(user, device, claims.lid, n))
+                Ok(self.answer(user, device, claims.lid, n).await)
             }
             Refreshed::Reused => {
                 self.base.relay.end_logins(&[claims.lid]).await;
@@ -224,7 +228,7 @@ impl Accounts {
 
     /// One's own profile.
     pub async fn profile(&self, principal: &Principal) -> Result<ProfileView> {
-        Ok(profile(self.user(principal.user).await?))
+        Ok(self.user(principal.user).await?.into())
     }
 
     /// The public side of a user.
@@ -249,7 +253,8 @@ impl Accounts {
         device: DeviceChoice,
     ) -> Result<(Device, Secret<String>)> {
         let user = self.named(username).await?;
-        let (login, device) = self.create_login(user.id, LoginKind::DeviceToken, device).await?;
+        let (login, MadeLogin { device, .. }) =
+            self.create_login(user.id, LoginKind::DeviceToken, None, device, None).await?;
         Ok((device, self.credentials.make_opaque(OpaqueUse::DeviceToken, login)))
     }
 
@@ -291,22 +296,48 @@ impl Accounts {
         self.credentials.demo_password(username.as_str())
     }
 
-    async fn sign_in(&self, user: User, kind: LoginKind, device: DeviceChoice) -> Result<LoginAnswer> {
-        let (login, device) = self.create_login(user.id, kind, device).await?;
-        Ok(self.answer(user, device, login, 0))
+    /// `verified`: the hash that the password given was held against.
+    async fn sign_in(
+        &self,
+        user: User,
+        verified: Option<String>,
+        device: DeviceChoice,
+        replace: Option<DeviceId>,
+    ) -> Result<LoginAnswer> {
+        let made = self.create_login(user.id, LoginKind::Password, verified, device, replace).await;
+        let (login, MadeLogin { device, ended }) = match made {
+            Ok(made) => made,
+            Err(error) => return Err(self.with_online(user.id, error).await),
+        };
+        self.base.relay.end_logins(&ended).await;
+        Ok(self.answer(user, device, login, 0).await)
+    }
+
+    /// Adds to a refusal which of its devices are connected.
+    async fn with_online(&self, user: UserId, error: Error) -> Error {
+        let Error::Refused(mut refusal) = error else { return error };
+        if !refusal.devices.is_empty() {
+            let online = self.base.relay.online_devices(user).await;
+            refusal.devices.iter_mut().for_each(|device| device.online = online.contains(&device.id));
+        }
+        refusal.into()
     }
 
     async fn create_login(
         &self,
         user: UserId,
         kind: LoginKind,
+        verified: Option<String>,
         device: DeviceChoice,
-    ) -> Result<(LoginId, Device)> {
+        replace: Option<DeviceId>,
+    ) -> Result<(LoginId, MadeLogin)> {
         let at = self.base.now();
         let login = NewLogin {
             id: self.base.new_id(),
             user,
             kind,
+            verified,
+            replace,
             device,
             new_device: self.base.new_id(),
             expires_at: (kind == LoginKind::Password).then(|| at.plus(LOGIN_LIFETIME)),
@@ -317,14 +348,15 @@ impl Accounts {
         Ok((id, self.base.store.create_login(login).await?))
     }
 
-    fn answer(&self, user: User, device: Device, login: LoginId, refresh: i64) -> LoginAnswer {
-        let now = self.base.now();
+    async fn answer(&self, user: User, device: Device, login: LoginId, refresh: i64) -> LoginAnswer {
+        let online = self.base.relay.online_devices(user.id).await;
+        let (now, device_id) = (self.base.now(), device.id);
         let token = |token_use, n, life| {
             let (iat, exp) = (now.seconds(), now.plus(life).seconds());
             self.credentials.make_jwt(&Claims {
                 sub: user.id,
                 lid: login,
-                did: device.id,
+                did: device_id,
                 token_use,
                 n,
                 iat,
@@ -342,8 +374,8 @@ impl Accounts {
                 username: user.id,
                 password: self.credentials.make_opaque(OpaqueUse::Mqtt, login),
             },
-            device: device.view(true, false),
-            user: profile(user),
+            device: device.view(Some(device_id), &online),
+            user: user.into(),
         }
     }
 
@@ -356,67 +388,15 @@ impl Accounts {
         found.ok_or_else(unauthenticated)
     }
 
-    async fn device(&self, device: crate::ids::DeviceId) -> Result<Device> {
+    async fn device(&self, device: DeviceId) -> Result<Device> {
         self.base.store.find_device(device).await?.ok_or_else(unauthenticated)
     }
 }
 
-fn profile(user: User) -> ProfileView {
-    let (email, phone) = (user.email.clone(), user.phone.clone());
-    ProfileView { user: user.into(), email, phone, privacy: PrivacyView::default() }
-}
-
-fn unauthenticated() -> Error {
+pub(super) fn unauthenticated() -> Error {
     Error::refused(ErrorCode::Unauthenticated, "the credentials are missing, invalid, expired or revoked")
 }
 
 fn username_taken(username: &Username) -> Error {
     Error::refused(ErrorCode::UsernameTaken, format!("the user name {username} is taken"))
-}
-
-/// bcrypt off the runtime's threads, as many at once as there are cores, and a bounded number waiting.
-struct Bcrypt {
-    cost: u32,
-    running: Arc<Semaphore>,
-    waiting: Semaphore,
-    /// Verified against when there is no such user, so that both cases take the same time.
-    decoy: String,
-}
-
-impl Bcrypt {
-    fn new(cost: u32) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let decoy = bcrypt::non_truncating_hash("no such user", cost).unwrap_or_default();
-        Self { cost, running: Arc::new(Semaphore::new(cores)), waiting: Semaphore::new(BCRYPT_QUEUE), decoy }
-    }
-
-    async fn hash(&self, password: Password) -> Result<String> {
-        let cost = self.cost;
-        self.run(move || bcrypt::non_truncating_hash(password.expose(), cost)).await
-    }
-
-    async fn verify(&self, password: String, hash: Option<String>) -> Result<bool> {
-        // Longer ones never were accepted; bcrypt would compare a part of them.
-        let possible = hash.is_some() && password.len() <= 71;
-        let hash = hash.unwrap_or_else(|| self.decoy.clone());
-        Ok(self.run(move || bcrypt::verify(password, &hash)).await? && possible)
-    }
-
-    async fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> bcrypt::BcryptResult<T> + Send + 'static,
-    ) -> Result<T> {
-        let busy = || Error::Unavailable("too many sign-ins at once".into());
-        let _place = self.waiting.try_acquire().map_err(|_| busy())?;
-        let permit = Arc::clone(&self.running).acquire_owned().await.map_err(|_| busy())?;
-        let task = tokio::task::spawn_blocking(move || {
-            // Held until the work is done, even when the caller has gone.
-            let _permit = permit;
-            work()
-        });
-        match task.await {
-            Ok(outcome) => outcome.map_err(|error| Error::Internal(format!("bcrypt: {error}"))),
-            Err(error) => Err(Error::Internal(format!("bcrypt task: {error}"))),
-        }
-    }
 }

@@ -2,12 +2,12 @@
 
 use super::Base;
 use crate::{
-    chat::{ChatView, HistoryVisible, MemberView},
+    chat::{ChatSettings, ChatView, HistoryVisible, MemberView, Role},
     error::{Error, Result},
     ids::{ChatId, UserId},
     message::LocalId,
     page::{Page, PageRequest},
-    ports::store::{ChangeMembers, NewGroup, NewPrivateChat},
+    ports::store::{ChangeMembers, ChatChange, NewGroup, NewPrivateChat, SettingsChange, UpdateChat},
     rules::{MembershipChange, MembershipLimits},
 };
 use std::collections::BTreeSet;
@@ -96,6 +96,28 @@ impl Chats {
     /// Removes a member. When it returns, no row after the removal reaches them.
     pub async fn remove_member(&self, actor: UserId, chat: ChatId, user: UserId) -> Result<()> {
         self.change(actor, chat, MembershipChange::Remove(user)).await
+    }
+
+    /// Gives a member another role. The same again changes nothing.
+    pub async fn set_role(&self, actor: UserId, chat: ChatId, user: UserId, role: Role) -> Result<()> {
+        self.change(actor, chat, MembershipChange::SetRole(user, role)).await
+    }
+
+    /// Changes a group itself: name, description, history. The same again changes nothing.
+    pub async fn update(&self, actor: UserId, chat: ChatId, change: ChatChange) -> Result<ChatView> {
+        let (row, at) = (self.base.new_id(), self.base.now());
+        self.base.store.update_chat(UpdateChat { chat, actor, change, row, at }).await?;
+        self.find(actor, chat).await
+    }
+
+    /// Changes the user's own settings of a chat: mute, pin, archive.
+    pub async fn update_settings(
+        &self,
+        user: UserId,
+        chat: ChatId,
+        change: SettingsChange,
+    ) -> Result<ChatSettings> {
+        self.base.store.update_settings(user, chat, change, self.base.now()).await
     }
 
     /// Leaves. Again: changes nothing.

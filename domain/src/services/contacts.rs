@@ -3,10 +3,10 @@
 use super::Base;
 use crate::{
     account::Username,
-    contact::{ContactFilter, ContactView, RelationAction},
+    contact::{ContactFilter, ContactView, FoundUser, RelationAction, SearchPosition, SearchQuery},
     error::{Error, Result},
     ids::UserId,
-    page::{Page, PageRequest},
+    page::{Page, PageRequest, parse_limit},
 };
 
 /// Contacts: request, accept, reject, remove, block, unblock.
@@ -68,6 +68,19 @@ impl Contacts {
         page: PageRequest,
     ) -> Result<Page<ContactView>> {
         self.base.store.list_contacts(user, filter, page).await
+    }
+
+    /// People by the beginning of a name.
+    pub async fn search(
+        &self,
+        user: UserId,
+        query: SearchQuery,
+        limit: Option<u32>,
+        cursor: Option<&str>,
+    ) -> Result<Page<FoundUser>> {
+        let (limit, after) = (parse_limit(limit)?, cursor.map(SearchPosition::decode).transpose()?);
+        let (items, next) = self.base.store.search_users(user, query, after, limit).await?;
+        Ok(Page { items, next_cursor: next.map(|position| position.encode()) })
     }
 
     async fn relate(

@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     event::{Event, EventBody},
     ids::{ChatId, Seq, SessionId, UserId},
-    receipt::{Concerned, Counts, Raise, Raised, status_of},
+    receipt::{Concerned, Counts, Raise, Raised, Status, status_of},
 };
 use std::{
     collections::HashMap,
@@ -151,11 +151,15 @@ impl Receipts {
             *known = (*known).max(*seq);
         }
         for (sender, seq) in newest {
+            let hides = raised.hiding.contains(&sender);
             let body = if raised.group {
                 let Counts { delivered, read, of } = Counts::of_message(&raised.marks, sender, seq);
+                let read = if hides { 0 } else { read };
                 EventBody::GroupMessageStatus { message_seq: seq, delivered, read, of }
             } else {
-                EventBody::MessageStatus { message_seq: seq, status: status_of(&raised.marks, sender, seq) }
+                let status = status_of(&raised.marks, sender, seq);
+                let status = if hides { status.min(Status::Delivered) } else { status };
+                EventBody::MessageStatus { message_seq: seq, status }
             };
             self.tell(raised.chat, sender, body, None);
         }

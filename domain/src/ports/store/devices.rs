@@ -1,0 +1,35 @@
+//! Devices, once they are there.
+
+use crate::{
+    clock::Timestamp,
+    device::Device,
+    error::Result,
+    ids::{DeviceId, LoginId, UserId},
+};
+use async_trait::async_trait;
+
+/// Devices, once they are there: a login makes them. Each change of the devices with a live login is a `devices-updated`
+/// row in the user's personal log.
+#[async_trait]
+pub trait Devices: Send + Sync {
+    /// The user's devices with a live login, the one last seen first.
+    async fn list_devices(&self, user: UserId, at: Timestamp) -> Result<Vec<Device>>;
+    /// A device.
+    async fn find_device(&self, device: DeviceId) -> Result<Option<Device>>;
+    /// Gives a device another name; `None`: the user has no such device, or has removed it.
+    async fn rename_device(
+        &self,
+        user: UserId,
+        device: DeviceId,
+        name: String,
+        at: Timestamp,
+    ) -> Result<Option<Device>>;
+    /// Removes a device: ends its logins, device tokens too, and deletes its sessions with their queues, whose wills are due
+    /// at once. Answers the logins ended; `None`: the user has no such device, or has removed it.
+    async fn remove_device(
+        &self,
+        user: UserId,
+        device: DeviceId,
+        at: Timestamp,
+    ) -> Result<Option<Vec<LoginId>>>;
+}
