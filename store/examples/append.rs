@@ -1,8 +1,9 @@
 //! How many messages a second the store alone makes durable, and how long a send waits.
 //!
-//! `cargo run --release -p curlew-store --example append -- [sqlite|postgres://…] [chats] [messages] [senders] [in flight]`
+//! `cargo run --release -p curlew-store --example append -- [sqlite|FILE|postgres://…] [chats] [messages] [senders] [in flight] [users]`
 //!
-//! Senders keep so many messages in flight each, to chats drawn at random; every message has a `localId` of its own.
+//! With a file, or PostgreSQL, what was stored stays: a full database to measure a server on. There are as many users as are
+//! asked for, or as the chats need. Senders keep so many messages in flight each, to chats drawn at random; every message has a `localId` of its own.
 
 use anyhow::{Context, Result, ensure};
 use async_trait::async_trait;
@@ -10,7 +11,7 @@ use curlew_domain::{
     account::Username,
     clock::{Clock, System},
     event::Event,
-    ids::{ChatId, LoginId, SessionId, UserId},
+    ids::{ChatId, DeviceId, LoginId, SessionId, UserId},
     message::LocalId,
     ports::{
         relay::{Committed, Relay},
@@ -38,6 +39,10 @@ impl Relay for Nobody {
     fn committed(&self, _: Vec<Committed>) {}
     fn notify(&self, _to: UserId, _event: Arc<Event>, _except: Option<SessionId>) {}
     async fn end_logins(&self, _logins: &[LoginId]) {}
+
+    async fn online_devices(&self, _user: UserId) -> Vec<DeviceId> {
+        Vec::new()
+    }
 }
 
 struct Load {
@@ -54,14 +59,15 @@ async fn main() -> Result<()> {
     let database = args.next().unwrap_or_else(|| "sqlite".into());
     let mut number = |default: usize| args.next().map_or(Ok(default), |text| text.parse());
     let (chats, messages) = (number(10_000)?, number(300_000)?);
-    let (senders, in_flight) = (number(64)?, number(16)?);
+    let (senders, in_flight, users) = (number(64)?, number(16)?, number(0)?);
     let dir = tempfile::tempdir()?;
     let engine = match database.as_str() {
         "sqlite" => Engine::Sqlite(dir.path().join("curlew.db")),
-        url => Engine::Postgres(url.into()),
+        url if url.contains("://") => Engine::Postgres(url.into()),
+        file => Engine::Sqlite(file.into()),
     };
     let store = SqlStore::open(StoreConfig::new(engine), Arc::new(Nobody)).await?;
-    let chats = make_chats(&store, chats).await?;
+    let chats = make_chats(&store, chats, users).await?;
     let load = Arc::new(Load { store, chats, next: AtomicUsize::new(0), messages, in_flight });
 
     let started = Instant::now();
@@ -90,26 +96,17 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// Private chats between as few users as have so many pairs.
-async fn make_chats(store: &SqlStore, wanted: usize) -> Result<Vec<(ChatId, UserId)>> {
+/// Private chats between the first of the users, of whom there are at least so many.
+async fn make_chats(store: &SqlStore, wanted: usize, at_least: usize) -> Result<Vec<(ChatId, UserId)>> {
+    let needed = (2..=wanted + 1).find(|users| users * (users - 1) / 2 >= wanted).unwrap_or(2);
     let mut users: Vec<UserId> = Vec::new();
-    while users.len() * users.len().saturating_sub(1) / 2 < wanted {
-        let id = UserId::from(Uuid::now_v7());
-        let name = format!("user{}", users.len());
-        let username = Username::parse(&name).ok().context("a legal name")?;
-        let at = System.now();
-        let user = NewUser {
-            id,
-            username,
-            password_hash: String::new(),
-            display_name: name,
-            email: None,
-            phone: None,
-            at,
-        };
-        store.create_user(user).await?;
-        users.push(id);
+    for some in (0..needed.max(at_least)).collect::<Vec<_>>().chunks(256) {
+        let made = some.iter().map(|n| make_user(store, *n));
+        for made in futures(made).await {
+            users.push(made?);
+        }
     }
+    users.truncate(needed);
     let pairs =
         users.iter().enumerate().flat_map(|(n, a)| users[..n].iter().map(move |b| (*a, *b))).take(wanted);
     let pairs: Vec<_> = pairs.collect();
@@ -131,6 +128,22 @@ async fn make_chats(store: &SqlStore, wanted: usize) -> Result<Vec<(ChatId, User
         }
     }
     Ok(chats)
+}
+
+async fn make_user(store: &SqlStore, n: usize) -> Result<UserId> {
+    let id = UserId::from(Uuid::now_v7());
+    let name = format!("user{n}");
+    let user = NewUser {
+        id,
+        username: Username::parse(&name).ok().context("a legal name")?,
+        password_hash: String::new(),
+        display_name: name,
+        email: None,
+        phone: None,
+        at: System.now(),
+    };
+    store.create_user(user).await?;
+    Ok(id)
 }
 
 /// All at once, answers in order.
@@ -179,6 +192,9 @@ async fn send(load: Arc<Load>) -> Result<Vec<Duration>> {
             local_id: LocalId::parse(&id.to_string()).ok(),
             content_hash: [7; 32],
             text: "A text of the length that people send each other most of the time, give or take.".into(),
+            reply_to: None,
+            mentions: Vec::new(),
+            forwarded_from: None,
             at: System.now(),
         };
         window.push_back((Instant::now(), load.store.append_message(message).await?));

@@ -4,11 +4,15 @@ mod accounts;
 mod chats;
 mod claim;
 mod contacts;
+mod deletion;
+mod devices;
 mod engine;
 mod log;
 mod logins;
 mod messages;
+mod notifications;
 mod plain;
+mod profiles;
 mod receipts;
 mod sessions;
 mod settings;
@@ -73,13 +77,24 @@ impl SqlStore {
             chats::STATEMENTS,
             chats::change::STATEMENTS,
             chats::create::STATEMENTS,
+            chats::departure::STATEMENTS,
+            chats::lock::STATEMENTS,
             chats::members::STATEMENTS,
+            chats::update::STATEMENTS,
             chats::view::STATEMENTS,
             contacts::STATEMENTS,
+            contacts::search::STATEMENTS,
+            deletion::STATEMENTS,
+            devices::STATEMENTS,
             log::STATEMENTS,
             logins::STATEMENTS,
             messages::STATEMENTS,
             messages::append::STATEMENTS,
+            messages::change::STATEMENTS,
+            messages::dress::STATEMENTS,
+            messages::quote::STATEMENTS,
+            notifications::STATEMENTS,
+            profiles::STATEMENTS,
             receipts::STATEMENTS,
             sessions::STATEMENTS,
             settings::STATEMENTS,

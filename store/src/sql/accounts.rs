@@ -1,4 +1,4 @@
-//! The port `Accounts`: users, logins, devices.
+//! The port `Accounts`: users and logins.
 
 use super::{
     SqlStore,
@@ -11,9 +11,9 @@ use curlew_domain::{
     account::{Login, User, Username},
     clock::Timestamp,
     device::Device,
-    ids::{DeviceId, LoginId, UserId},
+    ids::{LoginId, UserId},
     page::{Page, PageRequest},
-    ports::store::{Accounts, EndLogins, NewLogin, NewUser, Refreshed},
+    ports::store::{Accounts, EndLogins, MadeLogin, NewLogin, NewUser, Refreshed},
 };
 
 #[async_trait]
@@ -22,7 +22,7 @@ impl Accounts for SqlStore {
         self.writer.write(user).await
     }
 
-    async fn create_login(&self, login: NewLogin) -> Result<Device> {
+    async fn create_login(&self, login: NewLogin) -> Result<MadeLogin> {
         self.writer.write(login).await
     }
 
@@ -51,10 +51,6 @@ impl Accounts for SqlStore {
 
     async fn find_device_token(&self, user: UserId, device_name: &str) -> Result<Option<(LoginId, Device)>> {
         read!(self, single | tx | logins::find_device_token(tx, user, device_name).await?)
-    }
-
-    async fn find_device(&self, device: DeviceId) -> Result<Option<Device>> {
-        read!(self, single | tx | logins::find_device(tx, device).await?)
     }
 
     async fn refresh_login(

@@ -2,7 +2,10 @@
 
 pub(super) mod change;
 pub(super) mod create;
+pub(super) mod departure;
+pub(super) mod lock;
 pub(super) mod members;
+pub(super) mod update;
 pub(super) mod view;
 
 use super::{
@@ -17,11 +20,13 @@ use async_trait::async_trait;
 use curlew_domain::{
     Result,
     chat::{ChatKind, ChatSettings, ChatView, HistoryVisible, MemberView, Role, StayEnd},
+    clock::Timestamp,
     ids::{ChatId, Seq, UserId},
     message::LogRow,
     page::{Page, PageRequest, Position},
-    ports::store::{ChangeMembers, Chats, NewGroup, NewPrivateChat},
+    ports::store::{ChangeMembers, Chats, NewGroup, NewPrivateChat, SettingsChange, UpdateChat},
 };
+use update::UpdateSettings;
 use uuid::Uuid;
 
 /// The columns that [`read_mine`] expects, of tables `c` and `m`.
@@ -119,7 +124,8 @@ async fn list_members(
     }
     let after = page.after.unwrap_or(Position { key: -1, id: Uuid::nil() });
     let rows = tx.fetch(&LIST_MEMBERS, args![chat, after.key, after.id, page.limit + 1]).await?;
-    let members = rows.iter().map(view::read_member).collect::<Result<Vec<_>, _>>()?;
+    let mut members = rows.iter().map(view::read_member).collect::<Result<Vec<_>, _>>()?;
+    view::hide_read(tx, user, members.iter_mut()).await?;
     let position = |member: &MemberView| Position {
         key: i64::try_from(member.joined_seq).unwrap_or(i64::MAX),
         id: member.user.id.uuid(),
@@ -139,6 +145,20 @@ impl Chats for SqlStore {
 
     async fn change_members(&self, change: ChangeMembers) -> Result<Option<LogRow>> {
         self.writer.write(change).await
+    }
+
+    async fn update_chat(&self, update: UpdateChat) -> Result<bool> {
+        self.writer.write(update).await
+    }
+
+    async fn update_settings(
+        &self,
+        user: UserId,
+        chat: ChatId,
+        change: SettingsChange,
+        at: Timestamp,
+    ) -> Result<ChatSettings> {
+        self.writer.write(UpdateSettings { user, chat, change, at }).await
     }
 
     async fn find_chat(&self, user: UserId, chat: ChatId) -> Result<Option<ChatView>> {

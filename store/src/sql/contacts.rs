@@ -1,5 +1,7 @@
 //! Relations between users: one row per direction, written together.
 
+pub(super) mod search;
+
 use super::{
     SqlStore,
     log::{append_personal, lock_users},
@@ -15,13 +17,17 @@ use async_trait::async_trait;
 use curlew_domain::{
     Result,
     clock::Timestamp,
-    contact::{ContactFilter, ContactState, ContactView, Relation, RelationAction, Relations},
+    contact::{
+        ContactFilter, ContactState, ContactView, FoundUser, Relation, RelationAction, Relations,
+        SearchPosition, SearchQuery,
+    },
     ids::{ChatId, UserId},
     message::Entry,
     page::{Page, PageRequest, Position},
     ports::store::Contacts,
     rules,
 };
+use search::search;
 use uuid::Uuid;
 
 statements! {
@@ -30,7 +36,11 @@ statements! {
     FIND_RELATION = ["SELECT r.relation, r.since, r.blocks, r.blocked_since FROM relations r WHERE r.user_id = $1 AND r.peer_id = $2"];
     PUT_RELATION = ["INSERT INTO relations (user_id, peer_id, relation, since, blocks, blocked_since) VALUES ($1, $2, $3, $4, $5, $6)
         ON CONFLICT (user_id, peer_id) DO UPDATE SET relation = excluded.relation, since = excluded.since,
-            blocks = excluded.blocks, blocked_since = excluded.blocked_since"];
+            blocks = excluded.blocks, blocked_since = excluded.blocked_since,
+            viewed = CASE WHEN excluded.relation = 'incoming' AND relations.relation <> 'incoming' THEN 0 ELSE relations.viewed END"];
+    LIST_NEW = ["SELECT " (user_columns!()) ", r.relation, r.since FROM relations r JOIN users u ON u.id = r.peer_id
+        WHERE r.user_id = $1 AND r.relation = 'incoming' AND r.viewed = 0 AND r.blocks = 0
+        ORDER BY r.since DESC, r.peer_id DESC LIMIT $2"];
     LIST_CONTACTS = ["SELECT " (user_columns!()) ", r.relation, r.since FROM relations r JOIN users u ON u.id = r.peer_id
         WHERE r.user_id = $1 AND r.relation = 'contact' AND r.blocks = 0
             AND (r.since < $2 OR (r.since = $2 AND r.peer_id < $3)) ORDER BY r.since DESC, r.peer_id DESC LIMIT $4"];
@@ -177,6 +187,16 @@ impl Contacts for SqlStore {
         self.writer.write(Relate { actor, peer, action, at }).await
     }
 
+    async fn search_users(
+        &self,
+        user: UserId,
+        query: SearchQuery,
+        after: Option<SearchPosition>,
+        limit: u32,
+    ) -> Result<(Vec<FoundUser>, Option<SearchPosition>)> {
+        read!(self, |tx| search(tx, user, &query, after.as_ref(), limit).await?)
+    }
+
     async fn list_contacts(
         &self,
         user: UserId,
@@ -201,6 +221,15 @@ impl Contacts for SqlStore {
             }
         )
     }
+}
+
+/// Incoming requests not yet viewed, newest first.
+pub(super) async fn list_new_requests(
+    tx: &mut Tx,
+    user: UserId,
+    limit: u32,
+) -> Result<Vec<ContactView>, sqlx::Error> {
+    tx.fetch(&LIST_NEW, args![user, limit]).await?.iter().map(read_contact).collect()
 }
 
 fn read_contact(row: &Row) -> Result<ContactView, sqlx::Error> {

@@ -133,7 +133,11 @@ async fn open_sqlite(options: SqliteConnectOptions) -> Result<Db, String> {
     };
     // A commit of 256 messages to as many chats changes about 1,000 pages. 16 MiB of WAL collect several of them before a
     // checkpoint stalls one (64 MiB: no faster, twice the p99); the cache keeps the indexes' pages in memory.
-    let writing = options.clone().pragma("wal_autocheckpoint", "4096").pragma("cache_size", "-65536");
+    let writing = options
+        .clone()
+        .pragma("wal_autocheckpoint", "4096")
+        .pragma("cache_size", "-65536")
+        .pragma("secure_delete", "on");
     let writer = pool().max_connections(1).connect_with(writing).await.map_err(|e| one_line(&e))?;
     migrate(SQLITE_MIGRATIONS).run(&writer).await.map_err(|e| migration_cause(&e))?;
     let readers = pool()
@@ -174,10 +178,12 @@ type MigrationFile = (i64, &'static str, &'static str);
 const SQLITE_MIGRATIONS: &[MigrationFile] = &[
     (1, "foundation", include_str!("../../../migrations/sqlite/0001_foundation.sql")),
     (2, "plain_lane", include_str!("../../../migrations/sqlite/0002_plain_lane.sql")),
+    (3, "rest_surface", include_str!("../../../migrations/sqlite/0003_rest_surface.sql")),
 ];
 const POSTGRES_MIGRATIONS: &[MigrationFile] = &[
     (1, "foundation", include_str!("../../../migrations/postgres/0001_foundation.sql")),
     (2, "plain_lane", include_str!("../../../migrations/postgres/0002_plain_lane.sql")),
+    (3, "rest_surface", include_str!("../../../migrations/postgres/0003_rest_surface.sql")),
 ];
 
 /// On PostgreSQL sqlx holds an advisory lock meanwhile; on SQLite the data directory's lock keeps others out.

@@ -8,10 +8,10 @@ use super::{
 };
 use crate::trouble::unreadable;
 use curlew_domain::{
-    chat::LeaveReason,
+    chat::{ChatBasics, HistoryVisible, LeaveReason},
     clock::Timestamp,
-    ids::{ChatId, Seq, Stream, UserId},
-    message::{ContactEvent, Entry, LocalId, LogRow, MembersChanged},
+    ids::{ChatId, RowId, Seq, Stream, UserId},
+    message::{ContactEvent, Content, Entry, LocalId, LogRow, MembersChanged, Origin, Reply, Target},
     ports::relay::Committed,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -23,28 +23,51 @@ use std::{
 /// The columns that [`read_row`] expects, of a table `l`, in front of all others.
 macro_rules! log_columns {
     () => {
-        "l.seq, l.id, l.kind, l.sender, l.at, l.local_id, l.text, l.body"
+        "l.seq, l.id, l.kind, l.sender, l.at, l.local_id, l.text, l.body, l.message_seq, l.edited_at, l.deleted_at"
     };
 }
 pub(crate) use log_columns;
+
+/// How many columns [`log_columns`] has.
+pub(crate) const LOG_COLUMNS: usize = 11;
+
+/// The kinds of rows that are messages, SYSTEM ones too.
+macro_rules! message_kinds {
+    () => {
+        "('message', 'members-changed', 'chat-updated')"
+    };
+}
+pub(crate) use message_kinds;
+
+/// That the row, of a table `l`, is no message which the user of the argument given has hidden.
+macro_rules! not_hidden {
+    ($user:literal) => {
+        concat!(
+            "NOT EXISTS (SELECT 1 FROM hidden_messages h WHERE h.chat_id = l.stream AND h.user_id = ",
+            $user,
+            " AND h.message_seq = l.seq)"
+        )
+    };
+}
+pub(crate) use not_hidden;
 
 macro_rules! insert {
     ($rows:expr) => {
         Sql {
             sqlite: concat!(
-                "INSERT INTO log (stream, seq, id, kind, sender, at, local_id, content_hash, text, body) VALUES ",
+                "INSERT INTO log (stream, seq, id, kind, sender, at, local_id, content_hash, text, body, message_seq) VALUES ",
                 $rows
             ),
-            postgres: "INSERT INTO log (stream, seq, id, kind, sender, at, local_id, content_hash, text, body)
+            postgres: "INSERT INTO log (stream, seq, id, kind, sender, at, local_id, content_hash, text, body, message_seq)
                 SELECT * FROM UNNEST($1::bytea[], $2::bigint[], $3::bytea[], $4::text[], $5::bytea[], $6::bigint[], $7::text[],
-                    $8::bytea[], $9::text[], $10::text[])",
+                    $8::bytea[], $9::text[], $10::text[], $11::bigint[])",
         }
     };
 }
 
 macro_rules! one {
     () => {
-        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     };
 }
 macro_rules! four {
@@ -112,7 +135,7 @@ pub(crate) async fn insert_rows(tx: &mut Tx, rows: &[NewRow<'_>]) -> Result<(), 
     Ok(())
 }
 
-fn as_cells(new: &NewRow<'_>) -> [Arg; 10] {
+fn as_cells(new: &NewRow<'_>) -> [Arg; 11] {
     let LogRow { stream, seq, id, sender, at, local_id, entry } = new.row;
     [
         stream.id().into(),
@@ -125,6 +148,7 @@ fn as_cells(new: &NewRow<'_>) -> [Arg; 10] {
         Arg::Bytes(new.content_hash.map(|hash| hash.to_vec())),
         text_of(entry).into(),
         body_of(entry).into(),
+        about(entry).into(),
     ]
 }
 
@@ -144,6 +168,7 @@ fn as_arrays(rows: &[NewRow<'_>]) -> Vec<Arg> {
         bytes(&|new| new.content_hash.map(|hash| hash.to_vec())),
         texts(&|row| text_of(&row.entry).map(str::to_owned)),
         texts(&|row| body_of(&row.entry)),
+        Arg::MaybeInts(rows.iter().map(|new| about(&new.row.entry).map(|seq| seq as i64)).collect()),
     ]
 }
 
@@ -206,39 +231,114 @@ struct ContactBody {
     peer: UserId,
 }
 
+/// What a message has beside its text.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct MessageBody {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply_to: Option<Reply>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forwarded_from: Option<Origin>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    mentions: Vec<UserId>,
+}
+
+impl MessageBody {
+    fn of(content: &Content) -> Option<Self> {
+        let Content { reply_to, forwarded_from, mentions, .. } = content;
+        let plain = reply_to.is_none() && forwarded_from.is_none() && mentions.is_empty();
+        (!plain).then(|| Self {
+            reply_to: reply_to.clone(),
+            forwarded_from: *forwarded_from,
+            mentions: mentions.clone(),
+        })
+    }
+}
+
+/// The message that a row is about.
+#[derive(Serialize, Deserialize)]
+struct TargetBody {
+    message: RowId,
+}
+
+#[derive(Serialize, Deserialize)]
+struct HiddenBody {
+    message: RowId,
+    chat: ChatId,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ChatBody {
+    chat: ChatId,
+}
+
 fn kind_of(entry: &Entry) -> &'static str {
     match entry {
-        Entry::Message { .. } => "message",
+        Entry::Message(_) => "message",
         Entry::MembersChanged(_) => "members-changed",
+        Entry::ChatUpdated(_) => "chat-updated",
+        Entry::MessageEdited { .. } => "message-edited",
+        Entry::MessageDeleted(_) => "message-deleted",
+        Entry::MessageReaction { .. } => "message-reaction",
         Entry::NewChat { .. } => "new-chat",
         Entry::ChatLeft { .. } => "chat-left",
         Entry::Contact { event, .. } => event.as_str(),
+        Entry::ContactRequestsViewed => "contact-requests-viewed",
+        Entry::NotificationsCleared(_) => "notifications-cleared",
+        Entry::DevicesUpdated => "devices-updated",
+        Entry::MessageHidden { .. } => "message-hidden",
+        Entry::ChatSettingsChanged(_) => "chat-settings-changed",
+        Entry::ProfileUpdated(_) => "profile-updated",
     }
 }
 
 fn text_of(entry: &Entry) -> Option<&str> {
     match entry {
-        Entry::Message { text } => text.as_deref(),
+        Entry::Message(content) => content.text.as_deref(),
         _ => None,
     }
 }
 
+/// The row of the same log that a row is about: what a message answers, what was edited.
+fn about(entry: &Entry) -> Option<Seq> {
+    match entry {
+        Entry::Message(content) => content.reply_to.as_ref().map(|reply| reply.seq),
+        Entry::MessageEdited { target, .. }
+        | Entry::MessageDeleted(target)
+        | Entry::MessageReaction { target, .. } => Some(target.seq),
+        _ => None,
+    }
+}
+
+/// What rows hold in JSON. Not what can be looked up when they are read: texts, reactions, names.
 fn body_of(entry: &Entry) -> Option<String> {
     let json = match entry {
-        Entry::Message { .. } => return None,
+        Entry::Message(content) => serde_json::to_string(&MessageBody::of(content)?),
         Entry::MembersChanged(change) => serde_json::to_string(change),
+        Entry::MessageEdited { target, .. }
+        | Entry::MessageDeleted(target)
+        | Entry::MessageReaction { target, .. } => serde_json::to_string(&TargetBody { message: target.id }),
         Entry::NewChat { chat, joined_seq } => {
             serde_json::to_string(&NewChatBody { chat: *chat, joined_seq: *joined_seq })
         }
         Entry::ChatLeft { chat, left_seq, reason } => {
             serde_json::to_string(&ChatLeftBody { chat: *chat, left_seq: *left_seq, reason: *reason })
         }
-        Entry::Contact { peer, .. } => serde_json::to_string(&ContactBody { peer: *peer }),
+        Entry::Contact { peer, .. } | Entry::ProfileUpdated(peer) => {
+            serde_json::to_string(&ContactBody { peer: *peer })
+        }
+        Entry::MessageHidden { message, chat } => {
+            serde_json::to_string(&HiddenBody { message: *message, chat: *chat })
+        }
+        Entry::NotificationsCleared(chat) | Entry::ChatSettingsChanged(chat) => {
+            serde_json::to_string(&ChatBody { chat: *chat })
+        }
+        Entry::ChatUpdated(_) | Entry::ContactRequestsViewed | Entry::DevicesUpdated => return None,
     };
     Some(json.expect("ids, numbers and names have a JSON form"))
 }
 
-/// Reads a row selected with [`log_columns`].
+/// Reads a row selected with [`log_columns`]. What has to be looked up is still missing: see `messages/dress`.
 pub(crate) fn read_row(stream: Stream, row: &Row) -> Result<LogRow, sqlx::Error> {
     Ok(LogRow {
         stream,
@@ -247,14 +347,24 @@ pub(crate) fn read_row(stream: Stream, row: &Row) -> Result<LogRow, sqlx::Error>
         sender: row.id(3)?,
         at: row.at(4)?,
         local_id: row.text_or_null(5)?.map(LocalId::stored),
-        entry: read_entry(&row.text(2)?, row)?,
+        entry: read_entry(stream, &row.text(2)?, row)?,
     })
 }
 
-fn read_entry(kind: &str, row: &Row) -> Result<Entry, sqlx::Error> {
+fn read_entry(stream: Stream, kind: &str, row: &Row) -> Result<Entry, sqlx::Error> {
     Ok(match kind {
-        "message" => Entry::Message { text: row.text_or_null(6)? },
+        "message" => Entry::Message(read_content(row)?),
         "members-changed" => Entry::MembersChanged(read_body::<MembersChanged>(row)?),
+        "chat-updated" => Entry::ChatUpdated(Box::new(ChatBasics {
+            id: stream.id().uuid().into(),
+            name: None,
+            description: None,
+            picture_url: None,
+            history_visible: HistoryVisible::default(),
+        })),
+        "message-edited" => Entry::MessageEdited { target: read_target(row)?, message: None },
+        "message-deleted" => Entry::MessageDeleted(read_target(row)?),
+        "message-reaction" => Entry::MessageReaction { target: read_target(row)?, emoji: None },
         "new-chat" => {
             let NewChatBody { chat, joined_seq } = read_body(row)?;
             Entry::NewChat { chat, joined_seq }
@@ -263,12 +373,42 @@ fn read_entry(kind: &str, row: &Row) -> Result<Entry, sqlx::Error> {
             let ChatLeftBody { chat, left_seq, reason } = read_body(row)?;
             Entry::ChatLeft { chat, left_seq, reason }
         }
+        "contact-requests-viewed" => Entry::ContactRequestsViewed,
+        "notifications-cleared" => Entry::NotificationsCleared(read_body::<ChatBody>(row)?.chat),
+        "devices-updated" => Entry::DevicesUpdated,
+        "message-hidden" => {
+            let HiddenBody { message, chat } = read_body(row)?;
+            Entry::MessageHidden { message, chat }
+        }
+        "chat-settings-changed" => Entry::ChatSettingsChanged(read_body::<ChatBody>(row)?.chat),
+        "profile-updated" => Entry::ProfileUpdated(read_body::<ContactBody>(row)?.peer),
         kind => {
             let event = ContactEvent::ALL.into_iter().find(|event| event.as_str() == kind);
             let event = event.ok_or_else(|| unreadable("kind of row", kind))?;
             Entry::Contact { event, peer: read_body::<ContactBody>(row)?.peer }
         }
     })
+}
+
+fn read_content(row: &Row) -> Result<Content, sqlx::Error> {
+    let body = match row.text_or_null(7)? {
+        Some(body) => serde_json::from_str(&body).map_err(|error| sqlx::Error::Decode(error.into()))?,
+        None => MessageBody::default(),
+    };
+    let MessageBody { reply_to, forwarded_from, mentions } = body;
+    Ok(Content {
+        text: row.text_or_null(6)?,
+        reply_to,
+        forwarded_from,
+        mentions,
+        reactions: Vec::new(),
+        edited_at: row.at_or_null(9)?,
+        deleted_at: row.at_or_null(10)?,
+    })
+}
+
+fn read_target(row: &Row) -> Result<Target, sqlx::Error> {
+    Ok(Target { id: read_body::<TargetBody>(row)?.message, seq: row.seq(8)? })
 }
 
 fn read_body<T: DeserializeOwned>(row: &Row) -> Result<T, sqlx::Error> {

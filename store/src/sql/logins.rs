@@ -1,7 +1,9 @@
-//! Logins and the devices they are on.
+//! Logins as rows.
 
 use super::{
+    devices::{self, DEVICE_COLUMNS, device_columns, read_device, tell_if_changed},
     log::lock_users,
+    profiles::require_hash,
     statement::statements,
     transaction::Tx,
     value::{Row, args},
@@ -14,17 +16,10 @@ use curlew_domain::{
     account::{Login, LoginKind},
     clock::Timestamp,
     device::Device,
-    ids::{DeviceId, LoginId, UserId},
-    ports::store::{EndLogins, NewLogin, Refreshed},
+    ids::{LoginId, UserId},
+    ports::store::{EndLogins, MadeLogin, NewLogin, Refreshed},
 };
 use uuid::Uuid;
-
-/// The columns that [`read_device`] expects, of a table `d`.
-macro_rules! device_columns {
-    () => {
-        "d.id, d.user_id, d.name, d.platform, d.created_at, d.last_seen_at"
-    };
-}
 
 /// The columns that [`read_login`] expects, of tables `l` and `u`.
 macro_rules! login_columns {
@@ -41,31 +36,13 @@ statements! {
     REFRESH_LOGIN = ["UPDATE logins SET refresh_count = $2, refreshed_at = $3, expires_at = $4 WHERE id = $1"];
     SLIDE_LOGIN = ["UPDATE logins SET expires_at = $2 WHERE id = $1 AND expires_at < $2 AND ended_at IS NULL"];
     END_LOGIN = ["UPDATE logins SET ended_at = $2 WHERE id = $1 AND ended_at IS NULL RETURNING id"];
-    END_SIGN_INS = ["UPDATE logins SET ended_at = $2 WHERE user_id = $1 AND kind = 'password' AND ended_at IS NULL RETURNING id"];
+    END_SIGN_INS = ["UPDATE logins SET ended_at = $2
+        WHERE user_id = $1 AND kind = 'password' AND id <> $3 AND ended_at IS NULL RETURNING id"];
     FIND_DEVICE_TOKEN = ["SELECT " (device_columns!()) ", l.id FROM logins l JOIN devices d ON d.id = l.device_id
         WHERE l.user_id = $1 AND d.name = $2 AND l.kind = 'device-token' AND l.ended_at IS NULL AND l.expires_at IS NULL
         ORDER BY l.created_at DESC, l.id DESC LIMIT 1"];
-    FIND_DEVICE = ["SELECT " (device_columns!()) " FROM devices d WHERE d.id = $1"];
-    FIND_DEVICE_BY_NAME = ["SELECT " (device_columns!()) " FROM devices d WHERE d.user_id = $1 AND d.name = $2
-        ORDER BY d.last_seen_at DESC, d.id LIMIT 1"];
-    LIVE_DEVICES = ["SELECT " (device_columns!()) " FROM devices d WHERE d.user_id = $1 AND EXISTS (SELECT 1 FROM logins l
-            WHERE l.user_id = $1 AND l.device_id = d.id AND l.ended_at IS NULL AND (l.expires_at IS NULL OR l.expires_at > $2))
-        ORDER BY d.last_seen_at, d.id"];
-    INSERT_DEVICE = ["INSERT INTO devices (id, user_id, name, platform, created_at, last_seen_at) VALUES ($1, $2, $3, $4, $5, $5)"];
-    SEE_DEVICE = ["UPDATE devices SET last_seen_at = $2 WHERE id = $1 AND last_seen_at < $2"];
     SEE_DEVICE_OF_LOGIN = ["UPDATE devices SET last_seen_at = $2
         WHERE id = (SELECT l.device_id FROM logins l WHERE l.id = $1 AND l.ended_at IS NULL) AND last_seen_at < $2"];
-}
-
-fn read_device(row: &Row) -> Result<Device, sqlx::Error> {
-    Ok(Device {
-        id: row.id(0)?,
-        user: row.id(1)?,
-        name: row.text(2)?,
-        platform: row.text(3)?,
-        created_at: row.at(4)?,
-        last_seen_at: row.at(5)?,
-    })
 }
 
 fn read_login(row: &Row) -> Result<Login, sqlx::Error> {
@@ -86,10 +63,6 @@ pub(super) async fn find_login(tx: &mut Tx, login: LoginId) -> Result<Option<Log
     tx.find(&FIND_LOGIN, args![login]).await?.map(|row| read_login(&row)).transpose()
 }
 
-pub(super) async fn find_device(tx: &mut Tx, device: DeviceId) -> Result<Option<Device>, sqlx::Error> {
-    tx.find(&FIND_DEVICE, args![device]).await?.map(|row| read_device(&row)).transpose()
-}
-
 /// The newest device token of the user on a device of this name that has not been ended.
 pub(super) async fn find_device_token(
     tx: &mut Tx,
@@ -97,75 +70,80 @@ pub(super) async fn find_device_token(
     name: &str,
 ) -> Result<Option<(LoginId, Device)>, sqlx::Error> {
     let row = tx.find(&FIND_DEVICE_TOKEN, args![user, name]).await?;
-    row.map(|row| Ok((row.id(6)?, read_device(&row)?))).transpose()
+    row.map(|row| Ok((row.id(DEVICE_COLUMNS)?, read_device(&row)?))).transpose()
 }
 
 #[async_trait]
 impl Write for NewLogin {
-    type Answer = Device;
-    const PLACE: Place = Place::Accounts;
+    type Answer = MadeLogin;
+    const PLACE: Place = Place::InTurn;
 
     fn key(&self) -> Uuid {
         self.user.uuid()
     }
 
-    async fn apply(&self, scope: &mut Scope<'_>) -> Result<Device, Failed> {
+    async fn apply(&self, scope: &mut Scope<'_>) -> Result<MadeLogin, Failed> {
+        let Self { user, at, replace, .. } = *self;
         let tx = &mut *scope.tx;
-        // The lock keeps two logins from both taking the last device, or both making the device of one name.
-        if lock_users(tx, &[self.user]).await?.is_empty() {
+        // The lock keeps two logins from both taking the last device, or both making the device of one name, and the
+        // password from being changed meanwhile.
+        if lock_users(tx, &[user]).await?.is_empty() {
             return Err(Refusal::not_found("user").into());
         }
-        let known = self.find_device(tx).await?;
-        self.check_limit(tx, known.as_ref()).await?;
-        let device = match known {
-            Some(device) => {
-                tx.execute(&SEE_DEVICE, args![device.id, self.at]).await?;
-                Device { last_seen_at: device.last_seen_at.max(self.at), ..device }
-            }
-            None => self.make_device(tx).await?,
+        if let Some(verified) = &self.verified {
+            require_hash(tx, user, verified).await?;
+        }
+        if let Some(replaced) = replace
+            && devices::find_own(tx, user, replaced).await?.is_none()
+        {
+            return Err(Refusal::not_found("device").into());
+        }
+        let before = devices::list_live(tx, user, at).await?;
+        let known = devices::find_chosen(tx, user, &self.device, replace).await?;
+        self.check_limit(&before, known.as_ref())?;
+        let is_first = !devices::had_any(tx, user).await?;
+        let ended = match replace {
+            Some(replaced) => devices::remove(tx, user, replaced, at).await?,
+            None => Vec::new(),
         };
-        tx.execute(
-            &INSERT_LOGIN,
-            args![self.id, self.user, device.id, self.kind.as_str(), self.at, self.expires_at],
-        )
-        .await?;
-        Ok(device)
+        let device = self.take_device(tx, known).await?;
+        let args = args![self.id, user, device.id, self.kind.as_str(), at, self.expires_at];
+        tx.execute(&INSERT_LOGIN, args).await?;
+        if !is_first {
+            tell_if_changed(scope, user, &before, at).await?;
+        }
+        Ok(MadeLogin { device, ended })
     }
 }
 
 /// The device of a [`NewLogin`].
 trait ChosenDevice {
-    async fn find_device(&self, tx: &mut Tx) -> Result<Option<Device>, sqlx::Error>;
-    async fn check_limit(&self, tx: &mut Tx, known: Option<&Device>) -> Result<(), Failed>;
-    async fn make_device(&self, tx: &mut Tx) -> Result<Device, sqlx::Error>;
+    fn check_limit(&self, live: &[Device], known: Option<&Device>) -> Result<(), Refusal>;
+    async fn take_device(&self, tx: &mut Tx, known: Option<Device>) -> Result<Device, sqlx::Error>;
 }
 
 impl ChosenDevice for NewLogin {
-    /// By id if one is given, else by name. An id that is unknown, or another user's, finds nothing: two phones of one
-    /// name stay two devices.
-    async fn find_device(&self, tx: &mut Tx) -> Result<Option<Device>, sqlx::Error> {
-        if let Some(id) = self.device.id {
-            return Ok(find_device(tx, id).await?.filter(|device| device.user == self.user));
-        }
-        let row = tx.find(&FIND_DEVICE_BY_NAME, args![self.user, self.device.name.as_str()]).await?;
-        row.map(|row| read_device(&row)).transpose()
-    }
-
-    async fn check_limit(&self, tx: &mut Tx, known: Option<&Device>) -> Result<(), Failed> {
-        let rows = tx.fetch(&LIVE_DEVICES, args![self.user, self.at]).await?;
-        let live = rows.iter().map(read_device).collect::<Result<Vec<_>, _>>()?;
+    /// The refusal names the devices, so that one of them can be replaced.
+    fn check_limit(&self, live: &[Device], known: Option<&Device>) -> Result<(), Refusal> {
         let counted = known.is_some_and(|known| live.iter().any(|device| device.id == known.id));
-        if counted || live.len() < self.device_limit as usize {
+        let staying = live.iter().filter(|device| Some(device.id) != self.replace).count();
+        if counted || staying < self.device_limit as usize {
             return Ok(());
         }
         let names: Vec<String> =
             live.iter().map(|device| format!("{} ({})", device.name, device.id)).collect();
         let detail =
             format!("{} devices are logged in, as many as allowed: {}", live.len(), names.join(", "));
-        Err(Refusal::new(ErrorCode::DeviceLimit, detail).into())
+        let devices = live.iter().map(|device| device.clone().view(None, &[])).collect();
+        Err(Refusal { devices, ..Refusal::new(ErrorCode::DeviceLimit, detail) })
     }
 
-    async fn make_device(&self, tx: &mut Tx) -> Result<Device, sqlx::Error> {
+    /// The known one, or a new one.
+    async fn take_device(&self, tx: &mut Tx, known: Option<Device>) -> Result<Device, sqlx::Error> {
+        if let Some(device) = known {
+            devices::see(tx, device.id, self.at).await?;
+            return Ok(Device { last_seen_at: device.last_seen_at.max(self.at), ..device });
+        }
         let device = Device {
             id: self.new_device,
             user: self.user,
@@ -174,11 +152,7 @@ impl ChosenDevice for NewLogin {
             created_at: self.at,
             last_seen_at: self.at,
         };
-        tx.execute(
-            &INSERT_DEVICE,
-            args![device.id, device.user, device.name.as_str(), device.platform.as_str(), device.created_at],
-        )
-        .await?;
+        devices::insert(tx, &device).await?;
         Ok(device)
     }
 }
@@ -195,13 +169,18 @@ pub(super) struct RefreshLogin {
 #[async_trait]
 impl Write for RefreshLogin {
     type Answer = Refreshed;
-    const PLACE: Place = Place::Accounts;
+    const PLACE: Place = Place::InTurn;
 
     fn key(&self) -> Uuid {
         self.login.uuid()
     }
 
     async fn apply(&self, scope: &mut Scope<'_>) -> Result<Refreshed, Failed> {
+        // Users are locked before logins, and reuse may change the list of the user's devices.
+        let Some(Login { user, .. }) = find_login(scope.tx, self.login).await? else {
+            return Ok(Refreshed::Ended);
+        };
+        lock_users(scope.tx, &[user]).await?;
         let row = scope.tx.find(&LOCK_LOGIN, args![self.login]).await?;
         let Some(login) = row.map(|row| read_login(&row)).transpose()? else { return Ok(Refreshed::Ended) };
         if !login.is_live(self.at) {
@@ -212,7 +191,9 @@ impl Write for RefreshLogin {
             0 => (login.refresh_count + 1, self.at),
             1 if age <= self.grace_ms => (login.refresh_count, login.refreshed_at),
             _ => {
+                let before = devices::list_live(scope.tx, user, self.at).await?;
                 scope.tx.execute(&END_LOGIN, args![self.login, self.at]).await?;
+                tell_if_changed(scope, user, &before, self.at).await?;
                 return Ok(Refreshed::Reused);
             }
         };
@@ -255,7 +236,7 @@ pub(super) struct EndThese {
 #[async_trait]
 impl Write for EndThese {
     type Answer = Vec<LoginId>;
-    const PLACE: Place = Place::Accounts;
+    const PLACE: Place = Place::InTurn;
 
     fn key(&self) -> Uuid {
         match self.which {
@@ -265,14 +246,36 @@ impl Write for EndThese {
     }
 
     async fn apply(&self, scope: &mut Scope<'_>) -> Result<Vec<LoginId>, Failed> {
-        let rows = match self.which {
+        let user = match self.which {
+            EndLogins::SignIns(user) => user,
+            EndLogins::One(login) => match find_login(scope.tx, login).await? {
+                Some(login) => login.user,
+                None => return Ok(Vec::new()),
+            },
+        };
+        // A login that is being made right now is ended too, or comes after.
+        lock_users(scope.tx, &[user]).await?;
+        let before = devices::list_live(scope.tx, user, self.at).await?;
+        let ended = match self.which {
             EndLogins::One(login) => scope.tx.fetch(&END_LOGIN, args![login, self.at]).await?,
             EndLogins::SignIns(user) => {
-                // A login that is being made right now is ended too, or comes after.
-                lock_users(scope.tx, &[user]).await?;
-                scope.tx.fetch(&END_SIGN_INS, args![user, self.at]).await?
+                scope.tx.fetch(&END_SIGN_INS, args![user, self.at, Uuid::nil()]).await?
             }
         };
-        Ok(rows.iter().map(|row| row.id(0)).collect::<Result<_, _>>()?)
+        tell_if_changed(scope, user, &before, self.at).await?;
+        Ok(ended.iter().map(|row| row.id(0)).collect::<Result<_, _>>()?)
     }
+}
+
+/// Ends the user's sign-ins but one; answers them. Their user must be locked.
+pub(super) async fn end_other_sign_ins(
+    scope: &mut Scope<'_>,
+    user: UserId,
+    keep: LoginId,
+    at: Timestamp,
+) -> Result<Vec<LoginId>, sqlx::Error> {
+    let before = devices::list_live(scope.tx, user, at).await?;
+    let ended = scope.tx.fetch(&END_SIGN_INS, args![user, at, keep]).await?;
+    tell_if_changed(scope, user, &before, at).await?;
+    ended.iter().map(|row| row.id(0)).collect()
 }

@@ -1,37 +1,55 @@
 //! The port `Log`: appending messages, reading logs, watermarks.
 
 pub(super) mod append;
+pub(super) mod change;
+pub(super) mod dress;
+pub(super) mod quote;
 
 use super::{
     SqlStore,
-    chats::view::show,
-    log::{log_columns, read_row},
+    chats::view::{hides_read, show},
+    log::{LOG_COLUMNS, log_columns, message_kinds, not_hidden, read_row},
     read,
     receipts::RaiseWatermarks,
     statement::{Sql, statements},
     stays::Entitlement,
     transaction::Tx,
-    value::args,
+    users::{USER_COLUMNS, as_page, read_user, user_columns},
+    value::{Arg, args},
 };
 use async_trait::async_trait;
+use change::HideMessage;
 use curlew_domain::{
     Result,
     clock::Timestamp,
     ids::{ChatId, RowId, Seq, Stream, UserId},
-    message::{LogRow, MessageView},
-    ports::store::{AppendMessage, Appended, Commit, Log, LogPage, MessagesFrom},
-    receipt::{Raise, Raised},
+    message::{LogRow, MessageView, Target},
+    page::{Page, PageRequest, Position},
+    ports::store::{AppendMessage, Appended, ChangeMessage, Commit, Log, LogPage, MessagesFrom},
+    receipt::{Mark, Raise, Raised, Recipient, Status},
     rules::SendFacts,
 };
+use dress::dress;
+use uuid::Uuid;
 
 statements! {
     READ_ROWS = ["SELECT " (log_columns!()) " FROM log l WHERE l.stream = $1 AND l.seq >= $2 AND l.seq <= $3
-        ORDER BY l.seq LIMIT $4"];
+        AND " (not_hidden!("$5")) " ORDER BY l.seq LIMIT $4"];
     MESSAGES_UP = ["SELECT " (log_columns!()) " FROM log l WHERE l.stream = $1 AND l.seq >= $2 AND l.seq <= $3
-        AND l.kind IN ('message', 'members-changed') ORDER BY l.seq LIMIT $4"];
+        AND l.kind IN " (message_kinds!()) " AND " (not_hidden!("$5")) " ORDER BY l.seq LIMIT $4"];
     MESSAGES_DOWN = ["SELECT " (log_columns!()) " FROM log l WHERE l.stream = $1 AND l.seq >= $2 AND l.seq <= $3
-        AND l.kind IN ('message', 'members-changed') ORDER BY l.seq DESC LIMIT $4"];
-    FIND_ROW = ["SELECT " (log_columns!()) ", l.stream FROM log l WHERE l.id = $1 AND l.kind IN ('message', 'members-changed')"];
+        AND l.kind IN " (message_kinds!()) " AND " (not_hidden!("$5")) " ORDER BY l.seq DESC LIMIT $4"];
+    REPLIES = ["SELECT " (log_columns!()) " FROM log l WHERE l.stream = $1 AND l.seq >= $2 AND l.seq <= $3
+        AND l.message_seq = $6 AND l.kind = 'message' AND " (not_hidden!("$5")) " ORDER BY l.seq LIMIT $4"];
+    // One statement, so that what is not the user's takes no longer than what does not exist.
+    FIND_ROW = ["SELECT " (log_columns!()) ", l.stream FROM log l WHERE l.id = $1 AND l.kind IN " (message_kinds!()) "
+        AND EXISTS (SELECT 1 FROM memberships m WHERE m.chat_id = l.stream AND m.user_id = $2 AND m.visible_from <= l.seq
+            AND (m.left_seq IS NULL OR m.left_seq >= l.seq))"];
+    IS_HIDDEN = ["SELECT h.message_seq FROM hidden_messages h WHERE h.chat_id = $1 AND h.user_id = $2 AND h.message_seq = $3"];
+    RECIPIENTS = ["SELECT " (user_columns!()) ", m.joined_seq, m.left_seq, m.shown_delivered_seq, m.shown_read_seq
+        FROM memberships m JOIN users u ON u.id = m.user_id
+        WHERE m.chat_id = $1 AND m.joined_seq < $2 AND (m.left_seq IS NULL OR m.left_seq >= $2) AND m.user_id <> $3
+        ORDER BY m.joined_seq, m.user_id"];
     PERSONAL_END = ["SELECT personal_seq FROM users WHERE id = $1"];
     PING = ["SELECT CAST(1 AS BIGINT)"];
 }
@@ -41,25 +59,38 @@ pub(super) async fn personal_end(tx: &mut Tx, user: UserId) -> Result<Option<Seq
     tx.find(&PERSONAL_END, args![user]).await?.map(|row| row.seq(0)).transpose()
 }
 
-/// Up to `limit` rows out of `ranges`, in the order of the statement.
-async fn read_ranges(
-    tx: &mut Tx,
-    sql: &Sql,
+/// Which rows of a log, and for whom.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    sql: &'a Sql,
     stream: Stream,
-    ranges: impl Iterator<Item = (Seq, Seq)> + Send,
+    user: UserId,
+    /// The message that they answer.
+    about: Option<Seq>,
     limit: u32,
-) -> Result<Vec<LogRow>, sqlx::Error> {
-    let mut rows: Vec<LogRow> = Vec::new();
-    for (first, last) in ranges.filter(|(first, last)| first <= last) {
-        let missing = limit.saturating_sub(u32::try_from(rows.len()).unwrap_or(u32::MAX));
-        if missing == 0 {
-            break;
+}
+
+impl Wanted<'_> {
+    /// Up to `limit` rows out of `ranges`, in the order of the statement, complete.
+    async fn read(
+        &self,
+        tx: &mut Tx,
+        ranges: impl Iterator<Item = (Seq, Seq)> + Send,
+    ) -> Result<Vec<LogRow>, sqlx::Error> {
+        let mut rows: Vec<LogRow> = Vec::new();
+        for (first, last) in ranges.filter(|(first, last)| first <= last) {
+            let missing = self.limit.saturating_sub(u32::try_from(rows.len()).unwrap_or(u32::MAX));
+            if missing == 0 {
+                break;
+            }
+            let mut args = args![self.stream.id(), first, last, missing, self.user];
+            args.extend(self.about.map(Arg::from));
+            for row in tx.fetch(self.sql, args).await? {
+                rows.push(read_row(self.stream, &row)?);
+            }
         }
-        for row in tx.fetch(sql, args![stream.id(), first, last, missing]).await? {
-            rows.push(read_row(stream, &row)?);
-        }
+        Ok(rows)
     }
-    Ok(rows)
 }
 
 async fn read_log(
@@ -81,8 +112,13 @@ async fn read_log(
         Stream::Personal(_) => return Ok(None),
     };
     let next = after.saturating_add(1);
+    let entitled = ranges.clone();
     let ranges = ranges.into_iter().map(|(first, last)| (first.max(next), last));
-    let rows = read_ranges(tx, &READ_ROWS, stream, ranges, limit).await?;
+    let mut rows = Wanted { sql: &READ_ROWS, stream, user, about: None, limit }.read(tx, ranges).await?;
+    if matches!(stream, Stream::Chat(_)) {
+        dress(tx, &mut rows, |_, seq| entitled.iter().any(|(first, last)| (*first..=*last).contains(&seq)))
+            .await?;
+    }
     let full = rows.len() >= limit as usize;
     let end = rows.last().filter(|_| full).map_or(end, |row| row.seq);
     Ok(Some(LogPage { rows, end }))
@@ -102,25 +138,81 @@ async fn list_messages(
         MessagesFrom::Before(seq) => seq.saturating_sub(1),
         MessagesFrom::After(seq) => {
             let ranges = ranges.into_iter().map(|(first, last)| (first.max(seq.saturating_add(1)), last));
-            let rows = read_ranges(tx, &MESSAGES_UP, stream, ranges, limit).await?;
+            let rows =
+                Wanted { sql: &MESSAGES_UP, stream, user, about: None, limit }.read(tx, ranges).await?;
             return Ok(Some(show(tx, user, rows).await?));
         }
     };
     let ranges = ranges.into_iter().rev().map(|(first, last)| (first, last.min(below)));
-    let rows = read_ranges(tx, &MESSAGES_DOWN, stream, ranges, limit).await?;
+    let rows = Wanted { sql: &MESSAGES_DOWN, stream, user, about: None, limit }.read(tx, ranges).await?;
     Ok(Some(show(tx, user, rows).await?))
 }
 
+/// A message that the user may have, hidden or not, and its chat.
+async fn find_entitled(
+    tx: &mut Tx,
+    user: UserId,
+    message: RowId,
+) -> Result<Option<(ChatId, LogRow)>, sqlx::Error> {
+    let Some(row) = tx.find(&FIND_ROW, args![message, user]).await? else { return Ok(None) };
+    let chat: ChatId = row.id(LOG_COLUMNS)?;
+    Ok(Some((chat, read_row(Stream::Chat(chat), &row)?)))
+}
+
 async fn find_message(tx: &mut Tx, user: UserId, message: RowId) -> Result<Option<MessageView>, sqlx::Error> {
-    let Some(row) = tx.find(&FIND_ROW, args![message]).await? else { return Ok(None) };
-    let chat: ChatId = row.id(8)?;
-    let row = read_row(Stream::Chat(chat), &row)?;
-    let entitled =
-        Entitlement::find(tx, user, chat).await?.is_some_and(|entitlement| entitlement.contains(row.seq));
-    if !entitled {
+    let Some((chat, row)) = find_entitled(tx, user, message).await? else { return Ok(None) };
+    if tx.find(&IS_HIDDEN, args![chat, user, row.seq]).await?.is_some() {
         return Ok(None);
     }
     Ok(show(tx, user, vec![row]).await?.pop())
+}
+
+async fn list_replies(
+    tx: &mut Tx,
+    user: UserId,
+    message: RowId,
+    page: PageRequest,
+) -> Result<Option<Page<MessageView>>, sqlx::Error> {
+    let Some((chat, row)) = find_entitled(tx, user, message).await? else { return Ok(None) };
+    let Some(entitlement) = Entitlement::find(tx, user, chat).await? else { return Ok(None) };
+    let after = page.after.map_or(0, |after| Seq::try_from(after.key).unwrap_or(0));
+    let ranges = entitlement.ranges.into_iter().map(|(first, last)| (first.max(after + 1), last));
+    let wanted = Wanted {
+        sql: &REPLIES,
+        stream: Stream::Chat(chat),
+        user,
+        about: Some(row.seq),
+        limit: page.limit + 1,
+    };
+    let rows = wanted.read(tx, ranges).await?;
+    let replies = show(tx, user, rows).await?;
+    Ok(Some(as_page(replies, page, |reply| Position {
+        key: i64::try_from(reply.seq).unwrap_or(i64::MAX),
+        id: Uuid::nil(),
+    })))
+}
+
+async fn list_recipients(
+    tx: &mut Tx,
+    chat: ChatId,
+    sender: UserId,
+    seq: Seq,
+) -> Result<Vec<Recipient>, sqlx::Error> {
+    let most = if hides_read(tx, sender).await? { Status::Delivered } else { Status::Read };
+    let mut recipients = Vec::new();
+    for row in tx.fetch(&RECIPIENTS, args![chat, seq, sender]).await? {
+        let user = read_user(&row, 0)?;
+        let mark = Mark {
+            user: user.id,
+            joined_seq: row.seq(USER_COLUMNS)?,
+            left_seq: row.seq_or_null(USER_COLUMNS + 1)?,
+            delivered_seq: row.seq(USER_COLUMNS + 2)?,
+            read_seq: row.seq(USER_COLUMNS + 3)?,
+        };
+        let status = mark.status_of(sender, seq);
+        recipients.extend(status.map(|status| Recipient { user: user.into(), status: status.min(most) }));
+    }
+    Ok(recipients)
 }
 
 #[async_trait]
@@ -151,6 +243,37 @@ impl Log for SqlStore {
         limit: u32,
     ) -> Result<Option<Vec<MessageView>>> {
         read!(self, |tx| list_messages(tx, user, chat, from, limit).await?)
+    }
+
+    async fn change_message(&self, change: ChangeMessage) -> Result<Commit<Target>> {
+        self.writer.submit(change).await
+    }
+
+    async fn hide_message(
+        &self,
+        user: UserId,
+        chat: ChatId,
+        message: RowId,
+        at: Timestamp,
+    ) -> Result<Commit<Target>> {
+        self.writer.submit(HideMessage { user, chat, message, at }).await
+    }
+
+    async fn list_replies(
+        &self,
+        user: UserId,
+        message: RowId,
+        page: PageRequest,
+    ) -> Result<Option<Page<MessageView>>> {
+        read!(self, |tx| list_replies(tx, user, message, page).await?)
+    }
+
+    async fn list_recipients(&self, chat: ChatId, sender: UserId, seq: Seq) -> Result<Vec<Recipient>> {
+        read!(self, |tx| list_recipients(tx, chat, sender, seq).await?)
+    }
+
+    async fn locate_message(&self, user: UserId, message: RowId) -> Result<Option<ChatId>> {
+        read!(self, single | tx | find_entitled(tx, user, message).await?.map(|(chat, _)| chat))
     }
 
     async fn find_message(&self, user: UserId, message: RowId) -> Result<Option<MessageView>> {

@@ -2,7 +2,7 @@
 
 use super::{
     messages::append::{pair_blocked, standing},
-    statement::statements,
+    statement::{Sql, statements},
     stays::find_marks,
     transaction::Tx,
     value::{Table, args},
@@ -24,50 +24,91 @@ use uuid::Uuid;
 /// Unread messages are counted up to here.
 pub(crate) const MOST_UNREAD: i64 = 999;
 
+/// Whether READ of a stay `m` in a chat `c` is not shown: 0 or 1. In a private chat neither sees it as long as one of the two
+/// does not show it to the other; in a group it follows the member's own setting alone.
+macro_rules! read_hidden {
+    () => {
+        "CASE WHEN EXISTS (SELECT 1 FROM users h WHERE h.id = m.user_id AND h.read_receipts_to = 'nobody')
+                OR EXISTS (SELECT 1 FROM users h WHERE h.id IN (c.low, c.high) AND (h.read_receipts_to = 'nobody'
+                    OR (h.read_receipts_to = 'contacts' AND NOT EXISTS (SELECT 1 FROM relations f
+                        WHERE f.user_id = c.low AND f.peer_id = c.high AND f.relation = 'contact'))))
+                THEN CAST(1 AS BIGINT) ELSE 0 END"
+    };
+}
+
 statements! {
     LOCK_STAYS = ["WITH r AS MATERIALIZED " rows(1: chat id, usr id) "
         SELECT m.chat_id, m.user_id, m.delivered_seq, m.read_seq, c.kind, c.last_seq, m.shown_delivered_seq, m.shown_read_seq,
-            " (pair_blocked!()) "
+            " (pair_blocked!()) ", m.hidden_read_seq, " (read_hidden!()) "
         FROM r CROSS JOIN memberships m CROSS JOIN chats c
         WHERE m.chat_id = r.chat AND m.user_id = r.usr AND m.left_seq IS NULL AND c.id = m.chat_id
         ORDER BY m.chat_id, m.user_id" lock(m)];
     FORMER_STAYS = ["WITH r AS MATERIALIZED " rows(1: chat id, usr id) "
         SELECT r.chat, r.usr FROM r
         WHERE EXISTS (SELECT 1 FROM memberships m WHERE m.chat_id = r.chat AND m.user_id = r.usr)"];
-    RAISE_STAYS = ["WITH r AS MATERIALIZED " rows(1: chat id, usr id, delivered int, seen int, shown_delivered int, shown_seen int) "
+    RAISE_STAYS = ["WITH r AS MATERIALIZED " rows(1: chat id, usr id, delivered int, seen int, shown_delivered int, shown_seen int, hidden int) "
         UPDATE memberships SET delivered_seq = r.delivered, read_seq = r.seen, shown_delivered_seq = r.shown_delivered,
-            shown_read_seq = r.shown_seen, receipts_at = $2 FROM r
+            shown_read_seq = r.shown_seen, hidden_read_seq = r.hidden, receipts_at = $2 FROM r
         WHERE memberships.chat_id = r.chat AND memberships.user_id = r.usr AND memberships.left_seq IS NULL"];
     CONCERNED = ["WITH r AS MATERIALIZED " rows(1: n int, chat id, usr id, above int, upto int) "
-        SELECT r.n, l.sender, MAX(l.seq), COUNT(*) FROM r CROSS JOIN log l
+        SELECT r.n, l.sender, MAX(l.seq), COUNT(*),
+            CASE WHEN EXISTS (SELECT 1 FROM users h WHERE h.id = l.sender AND h.read_receipts_to = 'nobody')
+                THEN CAST(1 AS BIGINT) ELSE 0 END
+        FROM r CROSS JOIN log l
         WHERE l.stream = r.chat AND l.seq > r.above AND l.seq <= r.upto AND l.kind = 'message' AND l.sender <> r.usr
         GROUP BY r.n, l.sender"];
     COUNT_UNREAD = ["WITH r AS MATERIALIZED " rows(1: chat id, usr id, above int, upto int) "
         SELECT r.chat, r.usr, (SELECT COUNT(*) FROM (SELECT 1 AS one FROM log l
             WHERE l.stream = r.chat AND l.seq > r.above AND l.seq <= r.upto AND l.kind = 'message' AND l.sender <> r.usr
-                AND l.deleted_at IS NULL LIMIT $2) unread)
+                AND l.deleted_at IS NULL AND NOT EXISTS (SELECT 1 FROM hidden_messages h
+                    WHERE h.chat_id = r.chat AND h.user_id = r.usr AND h.message_seq = l.seq) LIMIT $2) unread)
+        FROM r"];
+    COUNT_MENTIONS = ["WITH r AS MATERIALIZED " rows(1: chat id, usr id, above int, upto int) "
+        SELECT r.chat, r.usr, (SELECT COUNT(*) FROM (SELECT 1 AS one FROM mentions n CROSS JOIN log l
+            WHERE l.stream = n.chat_id AND l.seq = n.message_seq AND n.chat_id = r.chat AND n.user_id = r.usr AND n.message_seq > r.above AND n.message_seq <= r.upto
+                AND l.sender <> r.usr AND l.deleted_at IS NULL AND NOT EXISTS (SELECT 1 FROM hidden_messages h
+                    WHERE h.chat_id = r.chat AND h.user_id = r.usr AND h.message_seq = l.seq) LIMIT $2) unread)
         FROM r"];
 }
 
-/// Unread messages of (chat, user), above a READ watermark and up to the end of what the user may have.
+/// A member of a chat, a watermark, and the end of what the member may have.
+pub(super) type Above = (ChatId, UserId, Seq, Seq);
+
+/// Messages of others above a watermark, neither deleted nor hidden, counted to 999.
 pub(super) async fn count_unread(
     tx: &mut Tx,
-    of: impl IntoIterator<Item = (ChatId, UserId, Seq, Seq)>,
+    of: impl IntoIterator<Item = Above>,
+) -> Result<HashMap<(ChatId, UserId), u32>, sqlx::Error> {
+    count(tx, &COUNT_UNREAD, of).await
+}
+
+/// Those of them that mention the member.
+pub(super) async fn count_mentions(
+    tx: &mut Tx,
+    of: impl IntoIterator<Item = Above>,
+) -> Result<HashMap<(ChatId, UserId), u32>, sqlx::Error> {
+    count(tx, &COUNT_MENTIONS, of).await
+}
+
+async fn count(
+    tx: &mut Tx,
+    sql: &Sql,
+    of: impl IntoIterator<Item = Above>,
 ) -> Result<HashMap<(ChatId, UserId), u32>, sqlx::Error> {
     let mut any = false;
-    let table = Table::of(of, |row, (chat, user, read, end)| {
+    let table = Table::of(of, |row, (chat, user, above, end)| {
         any = true;
-        row.id(chat.uuid()).id(user.uuid()).seq(read).seq(end);
+        row.id(chat.uuid()).id(user.uuid()).seq(above).seq(end);
     });
     if !any {
         return Ok(HashMap::new());
     }
-    let rows = tx.fetch(&COUNT_UNREAD, args![table, MOST_UNREAD]).await?;
+    let rows = tx.fetch(sql, args![table, MOST_UNREAD]).await?;
     rows.iter().map(|row| Ok(((row.id(0)?, row.id(1)?), row.count(2)?))).collect()
 }
 
 /// Watermarks of an active member, under lock.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Stay {
     delivered: Seq,
     read: Seq,
@@ -75,6 +116,10 @@ struct Stay {
     shown: (Seq, Seq),
     /// A private chat in which one has blocked the other: nothing more is shown.
     blocked: bool,
+    /// READ is not shown.
+    read_hidden: bool,
+    /// Up to here it was read while that was not shown, and is not shown afterwards either.
+    hidden: Seq,
     group: bool,
     end: Seq,
 }
@@ -83,10 +128,17 @@ impl Stay {
     /// Raises by a wish: clamped to the log's end, never lowered, READ raising DELIVERED.
     fn raise(&mut self, wish: &Raise) {
         let clamped = |wish: Option<Seq>| wish.unwrap_or(0).min(self.end);
+        let read_before = self.read;
         self.read = self.read.max(clamped(wish.read));
         self.delivered = self.delivered.max(clamped(wish.delivered)).max(self.read);
+        if self.read_hidden && self.read > read_before {
+            self.hidden = self.read;
+        }
         if !self.blocked {
-            self.shown = (self.delivered, self.read);
+            self.shown.0 = self.delivered;
+            if !self.read_hidden && self.read > self.hidden {
+                self.shown.1 = self.read;
+            }
         }
     }
 }
@@ -121,9 +173,7 @@ impl Write for RaiseWatermarks {
                 Some(stay) => {
                     let before = *stay;
                     stay.raise(wish);
-                    if (stay.delivered, stay.read, stay.shown)
-                        != (before.delivered, before.read, before.shown)
-                    {
+                    if *stay != before {
                         changed.insert(member);
                     }
                     Ok(raised(wish, before, *stay))
@@ -152,6 +202,7 @@ fn raised(wish: &Raise, before: Stay, after: Stay) -> Raised {
         delivered_of: Vec::new(),
         read_of: Vec::new(),
         marks: Vec::new(),
+        hiding: Vec::new(),
     }
 }
 
@@ -171,6 +222,8 @@ async fn lock_stays(tx: &mut Tx, members: &BTreeSet<Member>) -> Result<HashMap<M
                 read: row.seq(3)?,
                 shown: (row.seq(6)?, row.seq(7)?),
                 blocked: row.flag(8)?,
+                hidden: row.seq(9)?,
+                read_hidden: row.flag(10)?,
                 group,
                 end: row.seq(5)?,
             };
@@ -207,7 +260,8 @@ async fn store(
             .seq(stay.delivered)
             .seq(stay.read)
             .seq(stay.shown.0)
-            .seq(stay.shown.1);
+            .seq(stay.shown.1)
+            .seq(stay.hidden);
     });
     tx.execute(&RAISE_STAYS, args![table, at]).await.map(drop)
 }
@@ -239,8 +293,16 @@ async fn complete(
         let n = usize::try_from(row.int(0)?).unwrap_or(usize::MAX);
         let Some(Ok(raised)) = outcomes.get_mut(n / 2) else { continue };
         concerned_chats.insert(raised.chat);
+        let (sender, hides) = (row.id(1)?, row.flag(4)?);
+        if hides && !raised.hiding.contains(&sender) {
+            raised.hiding.push(sender);
+        }
+        // Who does not show whether they have read is not shown it.
+        if hides && n % 2 == 1 {
+            continue;
+        }
         let of = if n % 2 == 0 { &mut raised.delivered_of } else { &mut raised.read_of };
-        of.push(Concerned { sender: row.id(1)?, newest: row.seq(2)?, count: row.count(3)? });
+        of.push(Concerned { sender, newest: row.seq(2)?, count: row.count(3)? });
     }
     let marks =
         if concerned_chats.is_empty() { HashMap::new() } else { find_marks(tx, concerned_chats).await? };

@@ -2,6 +2,7 @@
 
 use super::{
     SqlStore,
+    devices::hold_device,
     messages::personal_end,
     plain,
     statement::statements,
@@ -13,7 +14,7 @@ use super::{
 use crate::trouble::Failed;
 use async_trait::async_trait;
 use curlew_domain::{
-    Result,
+    ErrorCode, Refusal, Result,
     clock::Timestamp,
     ids::{Seq, SessionId, StreamId, UserId},
     plain::LastingSession,
@@ -122,6 +123,9 @@ impl Write for OpenSession {
 
     async fn apply(&self, scope: &mut Scope<'_>) -> Result<OpenedSession, Failed> {
         let (client, mount) = (self.client_id.as_str(), self.mount.as_str());
+        if !hold_device(scope.tx, self.device).await? {
+            return Err(Refusal::new(ErrorCode::Unauthenticated, "the device was removed").into());
+        }
         let row = scope.tx.find(&LOCK_SESSION, args![self.device, client, mount]).await?;
         let found = row.map(|row| Found::read(&row, scope.process, self.at)).transpose()?;
         let Some(found) = found else { return Ok(self.begin(scope).await?) };

@@ -6,6 +6,7 @@
 //! | `(columns!())` | the literal that the macro gives | the same |
 //! | `lock(m)` | nothing: there is one writer | `FOR NO KEY UPDATE OF m` |
 //! | `hold(m)` | nothing | `FOR KEY SHARE OF m`: it may change, but not go |
+//! | `take(m)` | nothing | `FOR UPDATE OF m`: it goes; whoever holds it comes first, or sees it gone |
 //!
 //! `rows` is used as a MATERIALIZED common table expression, so that each cell is parsed once, and joined with CROSS JOIN,
 //! which SQLite takes as the order of the loops.
@@ -46,6 +47,12 @@ macro_rules! sql_text {
     };
     (postgres [$($done:tt)*] hold($table:ident) $($rest:tt)*) => {
         $crate::sql::statement::sql_text!(postgres [$($done)* " FOR KEY SHARE OF ", stringify!($table),] $($rest)*)
+    };
+    (sqlite [$($done:tt)*] take($table:ident) $($rest:tt)*) => {
+        $crate::sql::statement::sql_text!(sqlite [$($done)*] $($rest)*)
+    };
+    (postgres [$($done:tt)*] take($table:ident) $($rest:tt)*) => {
+        $crate::sql::statement::sql_text!(postgres [$($done)* " FOR UPDATE OF ", stringify!($table),] $($rest)*)
     };
     ($engine:ident [$($done:tt)*] ($text:expr) $($rest:tt)*) => {
         $crate::sql::statement::sql_text!($engine [$($done)* $text,] $($rest)*)

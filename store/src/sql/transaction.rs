@@ -67,6 +67,7 @@ impl Tx {
 
     /// Runs a statement that answers nothing; says how many rows it changed.
     pub async fn execute(&mut self, sql: &Sql, args: Vec<Arg>) -> Result<u64, sqlx::Error> {
+        metrics::counter!("curlew_sql_statements_total").increment(1);
         match &mut self.connection {
             Connection::Sqlite(connection) => {
                 let query = sqlx::query_with(sql.sqlite, for_sqlite(args).map_err(sqlx::Error::Encode)?);
@@ -81,6 +82,7 @@ impl Tx {
 
     /// All rows.
     pub async fn fetch(&mut self, sql: &Sql, args: Vec<Arg>) -> Result<Vec<Row>, sqlx::Error> {
+        metrics::counter!("curlew_sql_statements_total").increment(1);
         match &mut self.connection {
             Connection::Sqlite(connection) => {
                 let query = sqlx::query_with(sql.sqlite, for_sqlite(args).map_err(sqlx::Error::Encode)?);

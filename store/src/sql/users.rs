@@ -10,7 +10,8 @@ use crate::trouble::Failed;
 use async_trait::async_trait;
 use curlew_domain::{
     ErrorCode, Refusal,
-    account::{User, UserView, Username},
+    account::{Privacy, User, UserView, Username, Visibility},
+    contact::search_key,
     ids::UserId,
     page::{Page, PageRequest, Position},
     ports::store::NewUser,
@@ -21,18 +22,22 @@ use uuid::Uuid;
 /// The columns that [`read_user`] expects, of a table `u`.
 macro_rules! user_columns {
     () => {
-        "u.id, u.username, u.display_name, u.about, u.email, u.phone, u.created_at, u.deleted_at"
+        "u.id, u.username, u.display_name, u.about, u.email, u.phone, u.created_at, u.deleted_at, u.last_seen_to, u.picture_to,
+            u.read_receipts_to"
     };
 }
 pub(crate) use user_columns;
 
 /// How many columns [`user_columns`] has.
-pub(crate) const USER_COLUMNS: usize = 8;
+pub(crate) const USER_COLUMNS: usize = 11;
 
 statements! {
     INSERT_USER = ["INSERT INTO users (id, username, password_hash, display_name, about, email, phone, created_at, personal_seq,
-            personal_at)
-        VALUES ($1, $2, $3, $4, '', $5, $6, $7, 0, $7) ON CONFLICT (username) DO NOTHING"];
+            personal_at, search_name)
+        VALUES ($1, $2, $3, $4, '', $5, $6, $7, 0, $7, $8) ON CONFLICT (username) DO NOTHING"];
+    LOCK_NAME = ["SELECT u.id FROM users u WHERE u.username = $1" lock(u)];
+    FORGET_RESERVED = ["DELETE FROM reserved_usernames WHERE until <= $1"];
+    FIND_RESERVED = ["SELECT r.until FROM reserved_usernames r WHERE r.username = $1 AND r.until > $2"];
     FIND_USER = ["SELECT " (user_columns!()) " FROM users u WHERE u.id = $1"];
     FIND_USERS = ["WITH r AS MATERIALIZED " rows(1: usr id) "
         SELECT " (user_columns!()) " FROM r CROSS JOIN users u WHERE u.id = r.usr"];
@@ -53,6 +58,11 @@ pub(crate) fn read_user(row: &Row, first: usize) -> Result<User, sqlx::Error> {
         phone: row.text_or_null(first + 5)?,
         created_at: row.at(first + 6)?,
         deleted: row.int_or_null(first + 7)?.is_some(),
+        privacy: Privacy {
+            last_seen: row.named(first + 8, Visibility::parse)?,
+            picture: row.named(first + 9, Visibility::parse)?,
+            read_receipts: row.named(first + 10, Visibility::parse)?,
+        },
     })
 }
 
@@ -110,6 +120,13 @@ impl Write for NewUser {
 
     async fn apply(&self, scope: &mut Scope<'_>) -> Result<(), Failed> {
         let Self { id, username, password_hash, display_name, email, phone, at } = self;
+        // First, and locked: one that is being deleted has reserved its name when the lock is ours.
+        let taken = scope.tx.find(&LOCK_NAME, args![username.as_str()]).await?.is_some()
+            || scope.tx.find(&FIND_RESERVED, args![username.as_str(), *at]).await?.is_some();
+        if taken {
+            return Err(username_taken(username).into());
+        }
+        scope.tx.execute(&FORGET_RESERVED, args![*at]).await?;
         let made = scope
             .tx
             .execute(
@@ -121,15 +138,18 @@ impl Write for NewUser {
                     display_name.as_str(),
                     email.as_deref(),
                     phone.as_deref(),
-                    *at
+                    *at,
+                    search_key(display_name)
                 ],
             )
             .await?;
         if made == 0 {
-            return Err(
-                Refusal::new(ErrorCode::UsernameTaken, format!("user name {username} is taken")).into()
-            );
+            return Err(username_taken(username).into());
         }
         Ok(())
     }
+}
+
+fn username_taken(username: &Username) -> Refusal {
+    Refusal::new(ErrorCode::UsernameTaken, format!("user name {username} is taken"))
 }

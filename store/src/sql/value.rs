@@ -23,6 +23,8 @@ pub(crate) enum Arg {
     /// PostgreSQL only.
     Ints(Vec<i64>),
     /// PostgreSQL only.
+    MaybeInts(Vec<Option<i64>>),
+    /// PostgreSQL only.
     Texts(Vec<Option<String>>),
     /// PostgreSQL only.
     Blobs(Vec<Option<Vec<u8>>>),
@@ -79,7 +81,9 @@ pub(crate) fn for_sqlite(args: Vec<Arg>) -> Result<SqliteArguments, BoxDynError>
             Arg::Int(value) => Arguments::add(&mut out, value)?,
             Arg::Text(value) => Arguments::add(&mut out, value)?,
             Arg::Bytes(value) => Arguments::add(&mut out, value)?,
-            Arg::Ints(_) | Arg::Texts(_) | Arg::Blobs(_) => return Err("SQLite has no arrays".into()),
+            Arg::Ints(_) | Arg::MaybeInts(_) | Arg::Texts(_) | Arg::Blobs(_) => {
+                return Err("SQLite has no arrays".into());
+            }
         }
     }
     Ok(out)
@@ -93,6 +97,7 @@ pub(crate) fn for_postgres(args: Vec<Arg>) -> Result<PgArguments, BoxDynError> {
             Arg::Text(value) => out.add(value)?,
             Arg::Bytes(value) => out.add(value)?,
             Arg::Ints(values) => out.add(values)?,
+            Arg::MaybeInts(values) => out.add(values)?,
             Arg::Texts(values) => out.add(values)?,
             Arg::Blobs(values) => out.add(values)?,
         }

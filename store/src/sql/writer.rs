@@ -5,8 +5,8 @@
 //! has been committed and its rows have been handed to the relay.
 //!
 //! Within a batch messages and membership changes run in the order of the queue, consecutive messages in bulk; watermarks,
-//! logins and sessions ride behind them. That is also the order of the locks on PostgreSQL: chats by id, stays, users by
-//! id, logins, sessions.
+//! what is noted of users and logins, and sessions ride behind them. That is also the order of the locks on PostgreSQL: chats
+//! by id, stays, users by id, logins, devices, sessions.
 
 pub(crate) mod batch;
 mod lane;
@@ -55,14 +55,23 @@ pub(crate) struct Scope<'a> {
 /// When in its batch a command runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
-    /// In the order of the queue. Locks chats and users: on PostgreSQL it gets a transaction of its own.
+    /// In the order of the queue. Locks chats and users, appends to personal logs: on PostgreSQL it gets a transaction of its
+    /// own.
     InTurn,
+    /// In the order of the queue. Locks the one chat whose id is its key.
+    ChatInTurn,
     /// Behind the messages: locks stays.
     Watermarks,
-    /// Then: locks users, devices, logins.
+    /// Then: locks users, logins, devices; appends nothing.
     Accounts,
     /// Last: locks sessions.
     Sessions,
+}
+
+impl Place {
+    fn is_in_turn(self) -> bool {
+        matches!(self, Self::InTurn | Self::ChatInTurn)
+    }
 }
 
 /// A command other than a message. It refuses before it writes anything, and may be run again from the start.

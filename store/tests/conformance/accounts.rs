@@ -11,7 +11,7 @@ use curlew_domain::{
     device::DeviceChoice,
     ids::UserId,
     page::{PageRequest, Position},
-    ports::store::{Accounts, EndLogins, NewLogin, Refreshed},
+    ports::store::{Accounts, Devices, EndLogins, NewLogin, Refreshed},
 };
 use uuid::Uuid;
 
@@ -94,13 +94,13 @@ async fn a_device_is_found_by_id_then_by_name_then_made(f: Fixture) {
     assert!(again.last_seen_at > phone.last_seen_at);
     let by_id = DeviceChoice { id: Some(phone.id), name: "other".into(), platform: "test".into() };
     let with = |user, device: &DeviceChoice| NewLogin { device: device.clone(), ..f.new_login(user, "") };
-    assert_eq!(f.store.create_login(with(alice, &by_id)).await.unwrap().id, phone.id);
+    assert_eq!(f.store.create_login(with(alice, &by_id)).await.unwrap().device.id, phone.id);
 
-    let foreign = f.store.create_login(with(bob, &by_id)).await.unwrap();
+    let foreign = f.store.create_login(with(bob, &by_id)).await.unwrap().device;
     assert_ne!(foreign.id, phone.id, "another user's device is unknown");
     let unknown =
         DeviceChoice { id: Some(Uuid::now_v7().into()), name: "phone".into(), platform: "test".into() };
-    let made = f.store.create_login(with(alice, &unknown)).await.unwrap();
+    let made = f.store.create_login(with(alice, &unknown)).await.unwrap().device;
     assert_ne!(made.id, phone.id, "an unknown id makes a device, whatever its name");
     assert_eq!(
         code(f.store.create_login(f.new_login(Uuid::now_v7().into(), "x")).await),
@@ -172,7 +172,7 @@ async fn touching_a_login_slides_its_end_but_not_a_device_tokens(f: Fixture) {
     let (login, device) = f.login(alice, "phone").await;
     let token = NewLogin { kind: LoginKind::DeviceToken, expires_at: None, ..f.new_login(alice, "gadget") };
     let token_id = token.id;
-    let gadget = f.store.create_login(token).await.unwrap();
+    let gadget = f.store.create_login(token).await.unwrap().device;
     let (at, end) = (Timestamp(f.now().0 + 1000), Timestamp(9_000_000));
     f.store.touch_login(login, at, end).await.unwrap();
     f.store.touch_login(token_id, at, end).await.unwrap();

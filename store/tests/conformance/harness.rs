@@ -9,18 +9,18 @@ use curlew_domain::{
     contact::RelationAction,
     device::{Device, DeviceChoice},
     event::Event,
-    ids::{ChatId, LoginId, RowId, SessionId, Stream, UserId},
-    message::{LocalId, LogRow},
+    ids::{ChatId, DeviceId, LoginId, RowId, SessionId, Stream, UserId},
+    message::{LocalId, LogRow, Target},
     page::PageRequest,
     plain::PlainDelivery,
     ports::{
         relay::{Committed, Relay},
         store::{
-            Accounts, AppendMessage, Appended, ChangeMembers, Chats, Contacts, Log, NewGroup, NewLogin,
-            NewPrivateChat, NewUser,
+            Accounts, AppendMessage, Appended, ChangeMembers, ChangeMessage, Chats, Contacts, Log, NewGroup,
+            NewLogin, NewPrivateChat, NewUser,
         },
     },
-    rules::{MembershipChange, MembershipLimits},
+    rules::{MembershipChange, MembershipLimits, MessageChange},
 };
 use curlew_store::{CommitGate, Engine, SqlStore, StoreConfig};
 use curlew_tests::postgres::PostgresServer;
@@ -80,6 +80,10 @@ impl Relay for Recorder {
     fn notify(&self, _to: UserId, _event: Arc<Event>, _except: Option<SessionId>) {}
 
     async fn end_logins(&self, _logins: &[LoginId]) {}
+
+    async fn online_devices(&self, _user: UserId) -> Vec<DeviceId> {
+        Vec::new()
+    }
 }
 
 /// What happens to commits.
@@ -272,6 +276,9 @@ impl Fixture {
             local_id: None,
             content_hash: hash(text),
             text: text.into(),
+            reply_to: None,
+            mentions: Vec::new(),
+            forwarded_from: None,
             at: self.now(),
         }
     }
@@ -317,6 +324,23 @@ impl Fixture {
         outcomes
     }
 
+    /// Changes a message as `actor`; nobody's time is over.
+    pub async fn alter(
+        &self,
+        chat: ChatId,
+        actor: UserId,
+        message: RowId,
+        change: MessageChange,
+    ) -> curlew_domain::Result<Target> {
+        let (row, at) = (Uuid::now_v7().into(), self.now());
+        let change = ChangeMessage { chat, message, actor, change, delete_window: None, row, at };
+        self.store.change_message(change).await?.await
+    }
+
+    pub async fn hide(&self, chat: ChatId, user: UserId, message: RowId) -> curlew_domain::Result<Target> {
+        self.store.hide_message(user, chat, message, self.now()).await?.await
+    }
+
     pub async fn read_all(&self, user: UserId, stream: Stream) -> Vec<LogRow> {
         self.store.read_log(user, stream, 0, 10_000).await.unwrap().unwrap().rows
     }
@@ -324,7 +348,7 @@ impl Fixture {
     pub async fn login(&self, user: UserId, device: &str) -> (LoginId, Device) {
         let login = self.new_login(user, device);
         let id = login.id;
-        (id, self.store.create_login(login).await.unwrap())
+        (id, self.store.create_login(login).await.unwrap().device)
     }
 
     pub fn new_login(&self, user: UserId, device: &str) -> NewLogin {
@@ -333,6 +357,8 @@ impl Fixture {
             id: Uuid::now_v7().into(),
             user,
             kind: LoginKind::Password,
+            verified: None,
+            replace: None,
             device: DeviceChoice { id: None, name: device.into(), platform: "test".into() },
             new_device: Uuid::now_v7().into(),
             expires_at: Some(at.plus(Duration::from_secs(1000))),

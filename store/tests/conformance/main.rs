@@ -3,11 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod accounts;
+mod changes;
 mod chats;
 mod contacts;
+mod deletion;
+mod devices;
 mod harness;
 mod messages;
+mod notifications;
 mod plain;
+mod profiles;
 mod races;
 mod receipts;
 mod sessions;

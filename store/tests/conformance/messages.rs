@@ -10,7 +10,7 @@ use curlew_domain::{
     clock::Timestamp,
     contact::RelationAction,
     ids::Stream,
-    message::{Entry, MessageType},
+    message::{Content, Entry, MessageType},
     ports::store::{AppendMessage, Appended, Contacts, Log, MessagesFrom},
     receipt::{Raise, Status},
     rules::{MembershipChange, SendFacts},
@@ -62,7 +62,7 @@ async fn the_relay_gets_what_is_stored(f: Fixture) {
     let relayed: Vec<_> = f.relay.take().iter().map(|row| (**row).clone()).collect();
     assert_eq!(relayed.len(), 100);
     assert_eq!(relayed, f.read_all(bob, Stream::Chat(chat)).await);
-    assert_eq!(relayed[7].entry, Entry::Message { text: Some("7".into()) });
+    assert_eq!(relayed[7].entry, Entry::Message(Content::of_text("7")));
 }
 
 async fn a_retry_gets_the_first_result_for_ever(f: Fixture) {
@@ -159,7 +159,7 @@ async fn what_a_send_is_judged_by_can_be_asked(f: Fixture) {
     let (private, group) = (f.private_chat(alice, bob).await, f.group(alice, &[bob]).await);
     let facts = async |user, chat| {
         let facts = f.store.find_send_facts(user, chat).await.unwrap();
-        facts.map(|SendFacts { kind, standing, blocked }| (kind, standing, blocked))
+        facts.map(|SendFacts { kind, standing, blocked, .. }| (kind, standing, blocked))
     };
     let of = |kind, standing, blocked| Some((kind, standing, blocked));
     let member = Standing::Active(Role::Member);
@@ -256,7 +256,7 @@ async fn any_text_comes_back_as_it_was(f: Fixture) {
     }
     let rows = f.read_all(bob, Stream::Chat(chat)).await;
     for (row, text) in rows.iter().zip(texts.into_iter().chain([long.as_str()])) {
-        assert_eq!(row.entry, Entry::Message { text: Some(text.into()) });
+        assert_eq!(row.entry, Entry::Message(Content::of_text(text)));
     }
     assert_eq!(rows.len(), 6);
 }

@@ -1,14 +1,15 @@
 //! Watermarks.
 
 use crate::{
-    harness::{Fixture, code},
+    harness::{FIRST_PAGE, Fixture, code},
     on_both_engines,
 };
 use curlew_domain::{
     ErrorCode, Result,
+    account::{PrivacyChange, Visibility},
     contact::RelationAction,
     ids::{ChatId, Seq, UserId},
-    ports::store::{Chats, Contacts, Log, MessagesFrom},
+    ports::store::{Chats, Contacts, Log, MessagesFrom, Profiles},
     receipt::{Concerned, Mark, Raise, Raised, Status},
     rules::MembershipChange,
 };
@@ -24,6 +25,10 @@ on_both_engines!(
     unread_is_counted_to_999,
     a_new_stay_has_new_watermarks,
     a_block_hides_watermarks_in_the_private_chat,
+    who_hides_what_they_read_hides_it_for_good,
+    hiding_is_reciprocal_in_a_private_chat,
+    receipts_for_contacts_end_with_the_contact,
+    a_member_of_a_group_hides_alone,
 );
 
 async fn raise(f: &Fixture, raises: Vec<Raise>) -> Vec<Result<Raised>> {
@@ -188,4 +193,90 @@ async fn a_block_hides_watermarks_in_the_private_chat(f: Fixture) {
     assert_eq!((raised.shown_delivered, raised.shown_read), ((0, 2), (0, 1)));
     assert_eq!(raised.delivered_of, [Concerned { sender: alice, newest: 2, count: 2 }]);
     assert_eq!(status().await, Some(Status::Delivered));
+}
+
+async fn show_read_to(f: &Fixture, user: UserId, to: Visibility) {
+    let change = PrivacyChange { read_receipts: Some(to), ..PrivacyChange::default() };
+    f.store.update_privacy(user, change).await.unwrap();
+}
+
+async fn status(f: &Fixture, sender: UserId, chat: ChatId) -> Option<Status> {
+    let messages = f.store.list_messages(sender, chat, MessagesFrom::Newest, 1).await.unwrap().unwrap();
+    messages[0].status
+}
+
+async fn who_hides_what_they_read_hides_it_for_good(f: Fixture) {
+    let [alice, bob] = f.contacts(["alice", "bob"]).await;
+    let chat = f.private_chat(alice, bob).await;
+    f.send(chat, alice, "1").await;
+    show_read_to(&f, bob, Visibility::Nobody).await;
+    let raised = raise_one(&f, chat, bob, None, Some(1)).await;
+    assert_eq!((raised.read, raised.shown_read, raised.shown_delivered), ((0, 1), (0, 0), (0, 1)));
+    assert!(raised.read_of.is_empty() && raised.delivered_of.len() == 1);
+    assert_eq!(status(&f, alice, chat).await, Some(Status::Delivered));
+    show_read_to(&f, bob, Visibility::Everyone).await;
+    f.send(chat, alice, "2").await;
+    for (delivered, read) in [(Some(2), None), (None, Some(1)), (None, None)] {
+        assert_eq!(raise_one(&f, chat, bob, delivered, read).await.shown_read, (0, 0), "it stays hidden");
+    }
+    let raised = raise_one(&f, chat, bob, None, Some(2)).await;
+    assert_eq!((raised.shown_read, raised.read_of.len()), ((0, 2), 1));
+    assert_eq!(status(&f, alice, chat).await, Some(Status::Read));
+}
+
+async fn hiding_is_reciprocal_in_a_private_chat(f: Fixture) {
+    let [alice, bob] = f.contacts(["alice", "bob"]).await;
+    let chat = f.private_chat(alice, bob).await;
+    f.send(chat, alice, "1").await;
+    raise_one(&f, chat, bob, None, Some(1)).await;
+    assert_eq!(status(&f, alice, chat).await, Some(Status::Read));
+    show_read_to(&f, alice, Visibility::Nobody).await;
+    assert_eq!(status(&f, alice, chat).await, Some(Status::Delivered));
+    f.send(chat, alice, "2").await;
+    let raised = raise_one(&f, chat, bob, None, Some(2)).await;
+    assert_eq!((raised.shown_read, raised.read_of.len(), raised.hiding), ((1, 1), 0, vec![alice]));
+    show_read_to(&f, alice, Visibility::Contacts).await;
+    assert_eq!(status(&f, alice, chat).await, Some(Status::Delivered), "what happened meanwhile");
+}
+
+async fn receipts_for_contacts_end_with_the_contact(f: Fixture) {
+    let [alice, bob] = f.contacts(["alice", "bob"]).await;
+    let chat = f.private_chat(alice, bob).await;
+    show_read_to(&f, bob, Visibility::Contacts).await;
+    f.send(chat, alice, "1").await;
+    raise_one(&f, chat, bob, None, Some(1)).await;
+    assert_eq!(status(&f, alice, chat).await, Some(Status::Read));
+    f.store.relate(alice, bob, RelationAction::Remove, f.now()).await.unwrap();
+    f.send(chat, alice, "2").await;
+    assert_eq!(raise_one(&f, chat, bob, None, Some(2)).await.shown_read, (1, 1));
+    assert_eq!(status(&f, alice, chat).await, Some(Status::Delivered));
+}
+
+async fn a_member_of_a_group_hides_alone(f: Fixture) {
+    let [alice, bob, carol] = f.contacts(["alice", "bob", "carol"]).await;
+    let chat = f.group(alice, &[bob, carol]).await;
+    show_read_to(&f, bob, Visibility::Nobody).await;
+    show_read_to(&f, carol, Visibility::Contacts).await;
+    f.send(chat, alice, "2").await;
+    let raised = raise_one(&f, chat, bob, None, Some(2)).await;
+    assert_eq!((raised.shown_read, raised.read_of.len(), raised.delivered_of.len()), ((1, 1), 0, 1));
+    let raised = raise_one(&f, chat, carol, None, Some(2)).await;
+    assert_eq!((raised.shown_read, raised.read_of.len()), ((1, 2), 1));
+    let read = async |viewer| {
+        let page = f.store.list_members(viewer, chat, FIRST_PAGE).await.unwrap().unwrap();
+        let listed: Vec<_> = page.items.iter().map(|member| (member.user.id, member.read_seq)).collect();
+        let chat = f.store.find_chat(viewer, chat).await.unwrap().unwrap();
+        let shown: Vec<_> = chat.members.unwrap().iter().map(|m| (m.user.id, m.read_seq)).collect();
+        assert_eq!(listed, shown);
+        listed.into_iter().find(|(user, _)| *user == carol).unwrap().1
+    };
+    assert_eq!((read(alice).await, read(bob).await), (2, 1), "who hides is not shown it");
+    show_read_to(&f, bob, Visibility::Everyone).await;
+    f.send(chat, alice, "3").await;
+    for user in [bob, carol] {
+        raise_one(&f, chat, user, None, Some(3)).await;
+    }
+    assert_eq!(status(&f, alice, chat).await, Some(Status::Read));
+    show_read_to(&f, alice, Visibility::Nobody).await;
+    assert_eq!(status(&f, alice, chat).await, Some(Status::Delivered));
 }

@@ -1,10 +1,13 @@
 //! Changes of a group's members.
 
-use super::members::{begin_stays, end_stays, find_targets, set_role};
+use super::{
+    lock::{LockedChat, publish},
+    members::{begin_stays, end_stays, find_targets, set_role},
+};
 use crate::{
     sql::{
-        log::{NewRow, append_personal, insert_rows, lock_users},
-        messages::append::{advance_chats, standing},
+        log::{append_personal, lock_users},
+        messages::append::standing,
         statement::statements,
         transaction::Tx,
         value::args,
@@ -14,18 +17,15 @@ use crate::{
 };
 use async_trait::async_trait;
 use curlew_domain::{
-    chat::{ChatKind, HistoryVisible, LeaveReason, Role},
-    clock::Timestamp,
-    ids::{ChatId, Seq, Stream, UserId},
+    chat::{ChatKind, LeaveReason, Role},
+    ids::{ChatId, Seq, UserId},
     message::{Entry, LogRow, MembersChanged},
-    ports::{relay::Committed, store::ChangeMembers},
+    ports::store::ChangeMembers,
     rules::{self, MembershipChange, MembershipFacts, MembershipPlan},
 };
-use std::sync::Arc;
 use uuid::Uuid;
 
 statements! {
-    LOCK_CHAT = ["SELECT c.kind, c.last_seq, c.last_at, c.history_visible FROM chats c WHERE c.id = $1" lock(c)];
     FIND_ROLE = ["SELECT MAX(CASE WHEN m.left_seq IS NULL THEN m.role END) FROM memberships m
         WHERE m.chat_id = $1 AND m.user_id = $2 HAVING COUNT(*) > 0"];
     COUNT_MEMBERS = ["SELECT COUNT(*), COUNT(CASE WHEN m.role = 'owner' THEN 1 END) FROM memberships m
@@ -34,31 +34,11 @@ statements! {
         ORDER BY CASE m.role WHEN 'admin' THEN 0 ELSE 1 END, m.joined_seq, m.user_id LIMIT 1"];
 }
 
-/// The chat as it was locked.
-struct Group {
-    kind: ChatKind,
-    end: Seq,
-    last_at: Timestamp,
-    history_visible: HistoryVisible,
-}
-
-impl Group {
-    async fn lock(tx: &mut Tx, chat: ChatId) -> Result<Option<Self>, sqlx::Error> {
-        let Some(row) = tx.find(&LOCK_CHAT, args![chat]).await? else { return Ok(None) };
-        Ok(Some(Self {
-            kind: row.named(0, ChatKind::parse)?,
-            end: row.seq(1)?,
-            last_at: row.at(2)?,
-            history_visible: row.named(3, HistoryVisible::parse)?,
-        }))
-    }
-}
-
 /// Whom a change names.
 fn named(change: &MembershipChange) -> &[UserId] {
     match change {
         MembershipChange::Add(users) => users,
-        MembershipChange::Remove(user) => std::slice::from_ref(user),
+        MembershipChange::Remove(user) | MembershipChange::SetRole(user, _) => std::slice::from_ref(user),
         MembershipChange::Leave => &[],
     }
 }
@@ -73,7 +53,7 @@ impl Write for ChangeMembers {
     }
 
     async fn apply(&self, scope: &mut Scope<'_>) -> Result<Self::Answer, Failed> {
-        let Some(group) = Group::lock(scope.tx, self.chat).await? else {
+        let Some(group) = LockedChat::lock(scope.tx, self.chat, self.actor).await? else {
             rules::change_members(&self.change, None, self.limits)?;
             return Ok(None);
         };
@@ -82,23 +62,14 @@ impl Write for ChangeMembers {
         lock_users(scope.tx, &concerned).await?;
         let facts = find_facts(scope.tx, self, group.kind).await?;
         let plan = rules::change_members(&self.change, Some(&facts), self.limits)?;
-        if plan.change.added.is_empty() && plan.change.removed.is_empty() {
+        if plan.change == MembersChanged::default() {
             return Ok(None);
         }
-        let row = LogRow {
-            stream: Stream::Chat(self.chat),
-            seq: group.end + 1,
-            id: self.row,
-            sender: self.actor,
-            at: group.last_at.max(self.at),
-            local_id: None,
-            entry: Entry::MembersChanged(plan.change.clone()),
-        };
-        insert_rows(scope.tx, &[NewRow::from(&row)]).await?;
-        advance_chats(scope.tx, [(self.chat, row.seq, row.at)]).await?;
+        let entry = Entry::MembersChanged(plan.change.clone());
+        let row = group.append(scope.tx, self.row, self.actor, self.at, entry).await?;
         move_members(scope.tx, self.chat, &group, row.seq, &plan.change).await?;
         append_personal(scope, self.actor, self.at, personal_entries(self.chat, row.seq, plan)).await?;
-        scope.committed.push(Committed::Row(Arc::new(row.clone())));
+        publish(scope, row.clone());
         Ok(Some(row))
     }
 }
@@ -117,7 +88,7 @@ async fn find_facts(
     let counts = tx.find(&COUNT_MEMBERS, args![chat]).await?.ok_or(sqlx::Error::RowNotFound)?;
     let leaver = match wish.change {
         MembershipChange::Remove(user) => user,
-        MembershipChange::Add(_) | MembershipChange::Leave => actor,
+        MembershipChange::Add(_) | MembershipChange::SetRole(..) | MembershipChange::Leave => actor,
     };
     let heir = tx.find(&FIND_HEIR, args![chat, leaver]).await?;
     Ok(MembershipFacts {
@@ -134,7 +105,7 @@ async fn find_facts(
 async fn move_members(
     tx: &mut Tx,
     chat: ChatId,
-    group: &Group,
+    group: &LockedChat,
     seq: Seq,
     change: &MembersChanged,
 ) -> Result<(), sqlx::Error> {

@@ -2,8 +2,9 @@
 
 use super::Mine;
 use crate::sql::{
-    log::{log_columns, read_row},
-    receipts::count_unread,
+    log::{LOG_COLUMNS, log_columns, message_kinds, read_row},
+    messages::dress::dress,
+    receipts::{count_mentions, count_unread},
     statement::statements,
     stays::find_marks,
     transaction::Tx,
@@ -12,16 +13,18 @@ use crate::sql::{
 };
 use curlew_domain::{
     chat::{ChatKind, ChatView, MemberView, Role},
-    ids::{ChatId, Stream, UserId},
+    ids::{ChatId, Seq, Stream, UserId},
     message::{LogRow, MessageType, MessageView},
-    receipt::status_of,
+    receipt::{Status, status_of},
 };
 use std::collections::HashMap;
 
 statements! {
     LAST_MESSAGES = ["WITH r AS MATERIALIZED " rows(1: chat id, first int, last int) "
         SELECT " (log_columns!()) ", r.chat FROM r CROSS JOIN log l WHERE l.stream = r.chat AND l.seq = (SELECT x.seq FROM log x
-            WHERE x.stream = r.chat AND x.seq >= r.first AND x.seq <= r.last AND x.kind IN ('message', 'members-changed')
+            WHERE x.stream = r.chat AND x.seq >= r.first AND x.seq <= r.last AND x.kind IN " (message_kinds!()) "
+                AND NOT EXISTS (SELECT 1 FROM hidden_messages h
+                    WHERE h.chat_id = x.stream AND h.user_id = $2 AND h.message_seq = x.seq)
             ORDER BY x.seq DESC LIMIT 1)"];
     FIRST_MEMBERS = ["WITH r AS MATERIALIZED " rows(1: chat id) "
         SELECT " (user_columns!()) ", m.role, m.joined_seq, m.shown_delivered_seq, m.shown_read_seq, m.chat_id
@@ -29,6 +32,7 @@ statements! {
         WHERE m.chat_id = r.chat AND m.left_seq IS NULL AND u.id = m.user_id AND m.user_id IN (SELECT f.user_id FROM memberships f
             WHERE f.chat_id = r.chat AND f.left_seq IS NULL ORDER BY f.joined_seq, f.user_id LIMIT 20)
         ORDER BY m.chat_id, m.joined_seq, m.user_id"];
+    HIDES_READ = ["SELECT u.id FROM users u WHERE u.id = $1 AND u.read_receipts_to = 'nobody'"];
     MEMBER_COUNTS = ["WITH r AS MATERIALIZED " rows(1: chat id) "
         SELECT r.chat, (SELECT COUNT(*) FROM memberships m WHERE m.chat_id = r.chat AND m.left_seq IS NULL) FROM r"];
 }
@@ -44,15 +48,19 @@ pub(super) async fn complete(
     }
     let groups: Vec<ChatId> =
         chats.iter().filter(|c| c.view.kind == ChatKind::Group).map(|c| c.view.id).collect();
-    let mut last = last_messages(tx, viewer, &chats).await?;
-    let unread =
-        count_unread(tx, chats.iter().map(|c| (c.view.id, viewer, c.read_seq, c.view.last_seq))).await?;
+    let mut last =
+        last_messages(tx, viewer, chats.iter().map(|c| (c.view.id, c.visible_from, c.view.last_seq))).await?;
+    let above = chats.iter().map(|c| (c.view.id, viewer, c.read_seq, c.view.last_seq));
+    let unread = count_unread(tx, above.clone().filter(|(.., read, end)| read < end)).await?;
+    let has_unread = |chat| unread.get(&(chat, viewer)).is_some_and(|count| *count > 0);
+    let mentions = count_mentions(tx, above.filter(|(chat, ..)| has_unread(*chat))).await?;
     let mut peers = find_views(tx, chats.iter().filter_map(|c| c.peer)).await?;
-    let mut members = first_members(tx, &groups).await?;
+    let mut members = first_members(tx, viewer, &groups).await?;
     let counts = member_counts(tx, &groups).await?;
     let views = chats.into_iter().map(|Mine { mut view, peer, .. }| {
         view.last_message = last.remove(&view.id);
         view.unread_count = unread.get(&(view.id, viewer)).copied().unwrap_or(0);
+        view.mention_count = mentions.get(&(view.id, viewer)).copied().unwrap_or(0);
         view.peer = peer.and_then(|peer| peers.remove(&peer));
         if view.kind == ChatKind::Group {
             view.members = Some(members.remove(&view.id).unwrap_or_default());
@@ -63,17 +71,18 @@ pub(super) async fn complete(
     Ok(views.collect())
 }
 
-async fn last_messages(
+/// The newest message of each chat between two rows of it, as `viewer` sees it.
+pub(in crate::sql) async fn last_messages(
     tx: &mut Tx,
     viewer: UserId,
-    chats: &[Mine],
+    chats: impl IntoIterator<Item = (ChatId, Seq, Seq)>,
 ) -> Result<HashMap<ChatId, MessageView>, sqlx::Error> {
-    let table = Table::of(chats, |row, chat| {
-        row.id(chat.view.id.uuid()).seq(chat.visible_from).seq(chat.view.last_seq);
+    let table = Table::of(chats, |row, (chat, first, last)| {
+        row.id(chat.uuid()).seq(first).seq(last);
     });
     let mut rows = Vec::new();
-    for row in tx.fetch(&LAST_MESSAGES, args![table]).await? {
-        rows.push(read_row(Stream::Chat(row.id(8)?), &row)?);
+    for row in tx.fetch(&LAST_MESSAGES, args![table, viewer]).await? {
+        rows.push(read_row(Stream::Chat(row.id(LOG_COLUMNS)?), &row)?);
     }
     Ok(show(tx, viewer, rows).await?.into_iter().map(|message| (message.chat_id, message)).collect())
 }
@@ -82,8 +91,9 @@ async fn last_messages(
 pub(in crate::sql) async fn show(
     tx: &mut Tx,
     viewer: UserId,
-    rows: Vec<LogRow>,
+    mut rows: Vec<LogRow>,
 ) -> Result<Vec<MessageView>, sqlx::Error> {
+    dress(tx, &mut rows, |_, _| true).await?;
     let mut messages: Vec<MessageView> = rows.iter().filter_map(|row| row.message_for(viewer)).collect();
     let mine = |message: &MessageView| message.sender_id == viewer && message.kind == MessageType::Text;
     let mut chats: Vec<ChatId> = messages.iter().filter(|m| mine(m)).map(|m| m.chat_id).collect();
@@ -97,11 +107,37 @@ pub(in crate::sql) async fn show(
         let of_chat = marks.get(&message.chat_id).map(Vec::as_slice).unwrap_or_default();
         message.status = Some(status_of(of_chat, viewer, message.seq));
     }
+    let any_read = messages.iter().any(|message| message.status == Some(Status::Read));
+    if any_read && hides_read(tx, viewer).await? {
+        for message in &mut messages {
+            message.status = message.status.map(|status| status.min(Status::Delivered));
+        }
+    }
     Ok(messages)
+}
+
+/// Whether the viewer shows nobody what they have read, and so is not shown it either.
+pub(in crate::sql) async fn hides_read(tx: &mut Tx, viewer: UserId) -> Result<bool, sqlx::Error> {
+    Ok(tx.find(&HIDES_READ, args![viewer]).await?.is_some())
+}
+
+/// Takes from the members what a viewer who hides the same is not shown: how far the others have read.
+pub(super) async fn hide_read(
+    tx: &mut Tx,
+    viewer: UserId,
+    members: impl Iterator<Item = &mut MemberView> + Send,
+) -> Result<(), sqlx::Error> {
+    if hides_read(tx, viewer).await? {
+        members
+            .filter(|member| member.user.id != viewer)
+            .for_each(|member| member.read_seq = member.joined_seq);
+    }
+    Ok(())
 }
 
 async fn first_members(
     tx: &mut Tx,
+    viewer: UserId,
     groups: &[ChatId],
 ) -> Result<HashMap<ChatId, Vec<MemberView>>, sqlx::Error> {
     let mut members: HashMap<ChatId, Vec<MemberView>> = HashMap::new();
@@ -111,6 +147,7 @@ async fn first_members(
     for row in tx.fetch(&FIRST_MEMBERS, args![Table::of_ids(groups.iter().map(|chat| chat.uuid()))]).await? {
         members.entry(row.id(USER_COLUMNS + 4)?).or_default().push(read_member(&row)?);
     }
+    hide_read(tx, viewer, members.values_mut().flatten()).await?;
     Ok(members)
 }
 

@@ -1,8 +1,9 @@
 //! Appending messages: the hot path. Consecutive sends run in bulk, in five statements whatever their number, and are
 //! judged one by one in memory, each seeing those before it.
 
+use super::quote::{Quotes, store_mentions};
 use crate::sql::{
-    log::{NewRow, insert_rows, log_columns, read_row},
+    log::{LOG_COLUMNS, NewRow, insert_rows, log_columns, read_row},
     statement::statements,
     transaction::Tx,
     value::{Table, args},
@@ -13,7 +14,7 @@ use curlew_domain::{
     chat::{ChatKind, Role, Standing},
     clock::Timestamp,
     ids::{ChatId, Seq, Stream, UserId},
-    message::{Entry, LocalId, LogRow},
+    message::{Content, Entry, LocalId, LogRow},
     ports::{
         relay::Committed,
         store::{AppendMessage, Appended},
@@ -44,7 +45,9 @@ statements! {
             (SELECT m.role FROM memberships m WHERE m.chat_id = c.id AND m.user_id = r.usr AND m.left_seq IS NULL),
             CASE WHEN EXISTS (SELECT 1 FROM memberships m WHERE m.chat_id = c.id AND m.user_id = r.usr)
                 THEN CAST(1 AS BIGINT) ELSE 0 END,
-            " (pair_blocked!()) "
+            " (pair_blocked!()) ",
+            CASE WHEN EXISTS (SELECT 1 FROM users u WHERE u.id IN (c.low, c.high) AND u.deleted_at IS NOT NULL)
+                THEN CAST(1 AS BIGINT) ELSE 0 END
         FROM r CROSS JOIN chats c WHERE c.id = r.chat"];
     BY_LOCAL_ID = ["WITH r AS MATERIALIZED " rows(1: chat id, usr id, local text) "
         SELECT " (log_columns!()) ", l.content_hash, l.stream FROM r CROSS JOIN log l
@@ -118,6 +121,7 @@ pub(crate) async fn append_messages(
     let mut ends = lock_chats(scope.tx, run.iter().map(|append| append.message.chat)).await?;
     let facts = standings(scope.tx, run).await?;
     let mut known = find_known(scope.tx, run).await?;
+    let quotes = Quotes::find(scope.tx, run.iter().map(|append| &append.message)).await?;
     let mut fresh: Vec<(Arc<LogRow>, usize)> = Vec::with_capacity(run.len());
     for (place, append) in run.iter_mut().enumerate() {
         let AppendMessage { chat, sender, id, content_hash, .. } = append.message;
@@ -128,7 +132,9 @@ pub(crate) async fn append_messages(
         }
         // A chat that was made between the two statements was not locked, so it does not exist yet.
         let end = ends.get_mut(&chat);
-        let end = match (may_send(end.as_ref().and_then(|_| facts.get(&(chat, sender)))), end) {
+        let judged = may_send(end.as_ref().and_then(|_| facts.get(&(chat, sender))))
+            .and_then(|()| quotes.judge(place, &append.message));
+        let end = match (judged, end) {
             (Ok(()), Some(end)) => end,
             (Err(refusal), _) => {
                 append.outcome = Some(Err(refusal));
@@ -149,7 +155,12 @@ pub(crate) async fn append_messages(
             sender,
             at: end.at,
             local_id: append.message.local_id.clone(),
-            entry: Entry::Message { text: Some(append.message.text.clone()) },
+            entry: Entry::Message(Content {
+                reply_to: quotes.reply(place),
+                mentions: append.message.mentions.clone(),
+                forwarded_from: append.message.forwarded_from,
+                ..Content::of_text(append.message.text.clone())
+            }),
         });
         if let Some(key) = key {
             known.insert(key, Known { row: Arc::clone(&row), content_hash: Some(content_hash.to_vec()) });
@@ -162,6 +173,7 @@ pub(crate) async fn append_messages(
         .map(|(row, place)| NewRow { row, content_hash: Some(&run[*place].message.content_hash) })
         .collect();
     insert_rows(scope.tx, &new).await?;
+    store_mentions(scope.tx, fresh.iter().map(|(row, _)| row.as_ref())).await?;
     advance_chats(
         scope.tx,
         ends.iter().filter(|(_, end)| end.grown).map(|(chat, end)| (*chat, end.seq, end.at)),
@@ -207,7 +219,7 @@ async fn standings(
 }
 
 /// What a send depends on, outside the transaction of one.
-pub(super) async fn find_send_facts(
+pub(in crate::sql) async fn find_send_facts(
     tx: &mut Tx,
     user: UserId,
     chat: ChatId,
@@ -225,7 +237,8 @@ async fn find_facts(
     let mut facts = HashMap::new();
     for row in tx.fetch(&STANDINGS, args![table]).await? {
         let standing = standing(row.named_or_null(3, Role::parse)?, row.flag(4)?);
-        let of_pair = SendFacts { kind: row.named(2, ChatKind::parse)?, standing, blocked: row.flag(5)? };
+        let kind = row.named(2, ChatKind::parse)?;
+        let of_pair = SendFacts { kind, standing, blocked: row.flag(5)?, deleted: row.flag(6)? };
         facts.insert((row.id(0)?, row.id(1)?), of_pair);
     }
     Ok(facts)
@@ -253,12 +266,12 @@ async fn find_known(
         row.id(chat.uuid()).id(user.uuid()).text(local.as_str());
     });
     for row in tx.fetch(&BY_LOCAL_ID, args![table]).await? {
-        let chat: ChatId = row.id(9)?;
+        let chat: ChatId = row.id(LOG_COLUMNS + 1)?;
         let stored = Arc::new(read_row(Stream::Chat(chat), &row)?);
         if let Some(local) = stored.local_id.clone() {
             known.insert(
                 (chat, stored.sender, local),
-                Known { row: stored, content_hash: row.bytes_or_null(8)? },
+                Known { row: stored, content_hash: row.bytes_or_null(LOG_COLUMNS)? },
             );
         }
     }

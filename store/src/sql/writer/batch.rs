@@ -1,6 +1,6 @@
 //! The commands of one transaction, in their order.
 
-use super::{Place, Process, Queued, Scope, Work};
+use super::{Process, Queued, Scope, Work};
 use crate::sql::{
     messages::append::{Append, append_messages},
     transaction::Tx,
@@ -21,7 +21,7 @@ pub(super) async fn apply(
         match &mut command.work {
             Work::Append(append) => run.push(append),
             Work::Other(job) => {
-                if job.place() != Place::InTurn {
+                if !job.place().is_in_turn() {
                     behind.push(job);
                     continue;
                 }

@@ -1,0 +1,58 @@
+-- What REST and its events need beyond the conversation itself.
+
+ALTER TABLE users ADD COLUMN last_seen_to TEXT NOT NULL DEFAULT 'everyone';
+ALTER TABLE users ADD COLUMN picture_to TEXT NOT NULL DEFAULT 'everyone';
+ALTER TABLE users ADD COLUMN read_receipts_to TEXT NOT NULL DEFAULT 'everyone';
+-- The display name as it is searched: lower case.
+ALTER TABLE users ADD COLUMN search_name TEXT COLLATE "C" NOT NULL DEFAULT '';
+UPDATE users SET search_name = lower(display_name);
+CREATE INDEX users_by_search_name ON users (search_name, id) WHERE deleted_at IS NULL;
+
+-- User names of deleted accounts, until they may be taken again.
+CREATE TABLE reserved_usernames (
+    username TEXT COLLATE "C" PRIMARY KEY,
+    until    BIGINT NOT NULL
+);
+CREATE INDEX reserved_usernames_until ON reserved_usernames (until);
+
+-- Deleted users who may still have stays that last.
+CREATE TABLE departing (
+    user_id BYTEA PRIMARY KEY REFERENCES users (id)
+);
+-- Whatever a deleted user leaves.
+CREATE INDEX wills_of_user ON wills (user_id);
+
+-- READ as far as it came while it was not to be seen: it is shown again from the next row on that is read.
+ALTER TABLE memberships ADD COLUMN hidden_read_seq BIGINT NOT NULL DEFAULT 0;
+
+ALTER TABLE devices ADD COLUMN removed_at BIGINT;
+
+-- Whether user_id has seen that peer_id asks.
+ALTER TABLE relations ADD COLUMN viewed BIGINT NOT NULL DEFAULT 0;
+
+CREATE TABLE reactions (
+    chat_id     BYTEA NOT NULL REFERENCES chats (id),
+    message_seq BIGINT NOT NULL,
+    user_id     BYTEA NOT NULL REFERENCES users (id),
+    emoji       TEXT NOT NULL,
+    at          BIGINT NOT NULL,
+    PRIMARY KEY (chat_id, message_seq, user_id)
+);
+
+-- Messages that a user has deleted for themselves.
+CREATE TABLE hidden_messages (
+    chat_id     BYTEA NOT NULL REFERENCES chats (id),
+    user_id     BYTEA NOT NULL REFERENCES users (id),
+    message_seq BIGINT NOT NULL,
+    PRIMARY KEY (chat_id, user_id, message_seq)
+);
+
+CREATE TABLE mentions (
+    chat_id     BYTEA NOT NULL REFERENCES chats (id),
+    user_id     BYTEA NOT NULL REFERENCES users (id),
+    message_seq BIGINT NOT NULL,
+    PRIMARY KEY (chat_id, user_id, message_seq)
+);
+
+-- Of a message, `message_seq` is what it answers.
+CREATE INDEX log_replies ON log (stream, message_seq, seq) WHERE kind = 'message' AND message_seq IS NOT NULL;

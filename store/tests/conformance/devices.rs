@@ -1,0 +1,235 @@
+//! Devices with a live login, and who is told when they change.
+
+use crate::{
+    harness::{Fixture, code},
+    on_both_engines,
+    sessions::{connect, open},
+};
+use curlew_domain::{
+    ErrorCode, Result,
+    account::LoginKind,
+    device::DeviceChoice,
+    ids::{DeviceId, LoginId, Stream, UserId},
+    message::Entry,
+    plain::{NewWill, PlainMessage, PlainProperties, Qos},
+    ports::store::{Accounts, Devices, EndLogins, MadeLogin, NewLogin, Plain, Sessions},
+};
+use std::sync::Arc;
+use uuid::Uuid;
+
+on_both_engines!(
+    a_login_on_another_device_tells_the_others,
+    the_end_of_a_devices_last_login_tells_the_others,
+    a_reused_refresh_token_tells_the_others,
+    a_device_is_renamed_by_its_owner,
+    a_removed_device_is_gone_with_its_logins_and_sessions,
+    a_session_is_not_opened_for_a_removed_device,
+    removing_and_connecting_at_once_leaves_no_session,
+    a_login_replaces_a_device,
+    a_full_list_is_told_and_one_of_it_replaced,
+    a_login_with_a_password_that_was_changed_is_refused,
+);
+
+/// Rows that told the user of their devices since the last call.
+fn told(f: &Fixture, user: UserId) -> usize {
+    let rows = f.relay.take();
+    let of_user = rows.iter().filter(|row| row.stream == Stream::Personal(user));
+    of_user.filter(|row| row.entry == Entry::DevicesUpdated).count()
+}
+
+async fn live(f: &Fixture, user: UserId) -> Vec<DeviceId> {
+    let devices = f.store.list_devices(user, f.now()).await.unwrap();
+    devices.into_iter().map(|device| device.id).collect()
+}
+
+async fn token(f: &Fixture, user: UserId, device: &str) -> LoginId {
+    let token = NewLogin { kind: LoginKind::DeviceToken, expires_at: None, ..f.new_login(user, device) };
+    let id = token.id;
+    f.store.create_login(token).await.unwrap();
+    id
+}
+
+async fn replacing(f: &Fixture, user: UserId, name: &str, replace: DeviceId) -> Result<MadeLogin> {
+    f.store.create_login(NewLogin { replace: Some(replace), ..f.new_login(user, name) }).await
+}
+
+async fn a_login_on_another_device_tells_the_others(f: Fixture) {
+    let alice = f.user("alice").await;
+    f.login(alice, "phone").await;
+    assert_eq!(told(&f, alice), 0, "nobody is there to be told of the very first");
+    f.login(alice, "phone").await;
+    assert_eq!(told(&f, alice), 0);
+    f.login(alice, "tablet").await;
+    assert_eq!(told(&f, alice), 1);
+    token(&f, alice, "tablet").await;
+    assert_eq!(told(&f, alice), 0);
+    token(&f, alice, "gadget").await;
+    assert_eq!(told(&f, alice), 1);
+}
+
+async fn the_end_of_a_devices_last_login_tells_the_others(f: Fixture) {
+    let alice = f.user("alice").await;
+    let (first, phone) = f.login(alice, "phone").await;
+    let (second, _) = f.login(alice, "phone").await;
+    let gadget = token(&f, alice, "gadget").await;
+    told(&f, alice);
+    let end = async |which| f.store.end_logins(which, f.now()).await.unwrap();
+    end(EndLogins::One(first)).await;
+    assert_eq!(told(&f, alice), 0, "the device has another");
+    end(EndLogins::SignIns(alice)).await;
+    assert_eq!(told(&f, alice), 1);
+    end(EndLogins::SignIns(alice)).await;
+    end(EndLogins::One(second)).await;
+    end(EndLogins::One(Uuid::now_v7().into())).await;
+    assert_eq!(told(&f, alice), 0);
+    end(EndLogins::One(gadget)).await;
+    assert_eq!((told(&f, alice), live(&f, alice).await), (1, vec![]));
+    assert_eq!(f.login(alice, "phone").await.1.id, phone.id);
+    assert_eq!(told(&f, alice), 1, "it was there before, so it is not the first");
+}
+
+async fn a_reused_refresh_token_tells_the_others(f: Fixture) {
+    let alice = f.user("alice").await;
+    let (login, _) = f.login(alice, "phone").await;
+    let (at, end) = (f.now(), f.now().plus(std::time::Duration::from_secs(1000)));
+    for n in [0, 1, 0] {
+        f.store.refresh_login(login, n, at, 0, end).await.unwrap();
+    }
+    assert_eq!((told(&f, alice), live(&f, alice).await), (1, vec![]));
+}
+
+async fn a_device_is_renamed_by_its_owner(f: Fixture) {
+    let [alice, bob] = [f.user("alice").await, f.user("bob").await];
+    let (login, phone) = f.login(alice, "phone").await;
+    let rename = async |user, device, name: &str| {
+        f.store.rename_device(user, device, name.into(), f.now()).await.unwrap().map(|device| device.name)
+    };
+    assert_eq!(rename(bob, phone.id, "mine").await, None);
+    assert_eq!(rename(alice, Uuid::now_v7().into(), "mine").await, None);
+    assert_eq!(told(&f, alice), 0);
+    assert_eq!(rename(alice, phone.id, "telephone").await.as_deref(), Some("telephone"));
+    assert_eq!(rename(alice, phone.id, "telephone").await.as_deref(), Some("telephone"));
+    assert_eq!(told(&f, alice), 1, "once");
+    assert_eq!(f.store.find_device(phone.id).await.unwrap().unwrap().name, "telephone");
+    f.store.end_logins(EndLogins::One(login), f.now()).await.unwrap();
+    told(&f, alice);
+    rename(alice, phone.id, "old one").await;
+    assert_eq!(told(&f, alice), 0, "it is not in the list");
+}
+
+async fn a_removed_device_is_gone_with_its_logins_and_sessions(f: Fixture) {
+    let [alice, bob] = [f.user("alice").await, f.user("bob").await];
+    let (first, phone) = f.login(alice, "phone").await;
+    let (second, _) = f.login(alice, "phone").await;
+    let token = token(&f, alice, "phone").await;
+    let (other, tablet) = f.login(alice, "tablet").await;
+    let message = Arc::new(PlainMessage {
+        topic: format!("users/{alice}/x/gone"),
+        payload: "last".into(),
+        qos: Qos::AtLeastOnce,
+        retain: false,
+        properties: PlainProperties::default(),
+        expires_at: None,
+    });
+    let will = NewWill { id: Uuid::now_v7(), message: (*message).clone(), expiry_secs: None, delay_secs: 50 };
+    let mut with_will = connect(&f, (alice, phone.id), "app");
+    with_will.will = Some(will.clone());
+    f.store.open_session(with_will).await.unwrap();
+    open(&f, (alice, tablet.id), "app").await;
+    told(&f, alice);
+    let remove = async |user, device| f.store.remove_device(user, device, f.now()).await.unwrap();
+    assert_eq!(remove(bob, phone.id).await, None);
+    let mut ended = remove(alice, phone.id).await.unwrap();
+    ended.sort_unstable();
+    let mut expected = vec![first, second, token];
+    expected.sort_unstable();
+    assert_eq!(ended, expected);
+    assert_eq!((told(&f, alice), live(&f, alice).await), (1, vec![tablet.id]));
+    assert_eq!(remove(alice, phone.id).await, None, "it is gone");
+    assert!(f.store.rename_device(alice, phone.id, "back".into(), f.now()).await.unwrap().is_none());
+    assert_eq!(told(&f, alice), 0);
+    assert!(f.store.find_login(other).await.unwrap().is_some_and(|login| !login.ended));
+    assert_eq!(f.store.list_lasting_sessions(alice, f.now()).await.unwrap().len(), 1, "the tablet's");
+    let due = f.store.list_due_wills(f.now(), 10).await.unwrap();
+    assert_eq!(due.iter().map(|due| due.id).collect::<Vec<_>>(), [will.id], "its session has ended");
+    // Neither its name nor its id finds it.
+    let (_, again) = f.login(alice, "phone").await;
+    assert_ne!(again.id, phone.id);
+    let device = DeviceChoice { id: Some(phone.id), name: "phone".into(), platform: "test".into() };
+    let by_id = NewLogin { device, ..f.new_login(alice, "") };
+    assert_ne!(f.store.create_login(by_id).await.unwrap().device.id, phone.id);
+}
+
+async fn a_session_is_not_opened_for_a_removed_device(f: Fixture) {
+    let alice = f.user("alice").await;
+    let (_, phone) = f.login(alice, "phone").await;
+    f.store.remove_device(alice, phone.id, f.now()).await.unwrap().unwrap();
+    let opened = f.store.open_session(connect(&f, (alice, phone.id), "app")).await;
+    assert_eq!(code(opened), ErrorCode::Unauthenticated);
+}
+
+async fn removing_and_connecting_at_once_leaves_no_session(f: Fixture) {
+    let alice = f.user("alice").await;
+    let stores = f.two_stores().await;
+    for n in 0..8 {
+        let (_, phone) = f.login(alice, &format!("phone {n}")).await;
+        let opening = stores[1].open_session(connect(&f, (alice, phone.id), "app"));
+        let removing = stores[0].remove_device(alice, phone.id, f.now());
+        let (opened, removed) = tokio::join!(opening, removing);
+        assert!(removed.unwrap().is_some());
+        assert!(opened.is_ok() || code(opened) == ErrorCode::Unauthenticated);
+        assert!(f.store.list_lasting_sessions(alice, f.now()).await.unwrap().is_empty());
+    }
+}
+
+async fn a_login_replaces_a_device(f: Fixture) {
+    let [alice, bob] = [f.user("alice").await, f.user("bob").await];
+    let (login, phone) = f.login(alice, "phone").await;
+    let (_, foreign) = f.login(bob, "phone").await;
+    told(&f, alice);
+    for unknown in [foreign.id, Uuid::now_v7().into()] {
+        assert_eq!(code(replacing(&f, alice, "new", unknown).await), ErrorCode::NotFound);
+    }
+    assert_eq!(live(&f, alice).await, [phone.id], "nothing was made");
+    let made = replacing(&f, alice, "phone", phone.id).await.unwrap();
+    assert_eq!(made.ended, [login]);
+    assert_ne!(made.device.id, phone.id, "another of that name");
+    assert_eq!((told(&f, alice), live(&f, alice).await), (1, vec![made.device.id]));
+    assert_eq!(code(replacing(&f, alice, "phone", phone.id).await), ErrorCode::NotFound, "it is gone");
+}
+
+async fn a_full_list_is_told_and_one_of_it_replaced(f: Fixture) {
+    let alice = f.user("alice").await;
+    let mut devices = Vec::new();
+    for name in ["one", "two", "three"] {
+        devices.push(f.login(alice, name).await.1.id);
+    }
+    let refused = f.store.create_login(f.new_login(alice, "four")).await.unwrap_err();
+    let curlew_domain::Error::Refused(refusal) = refused else { panic!("{refused:?}") };
+    assert_eq!(refusal.code, ErrorCode::DeviceLimit);
+    let offered: Vec<_> = refusal.devices.iter().rev().map(|device| device.id).collect();
+    assert_eq!(offered, devices);
+    let four = replacing(&f, alice, "four", devices[1]).await.unwrap().device;
+    assert_eq!(live(&f, alice).await, [four.id, devices[2], devices[0]]);
+    // Nothing is removed by a login that is refused: the list is as long as it was.
+    let gone = f.store.remove_device(alice, four.id, f.now()).await.unwrap();
+    assert_eq!(gone.unwrap().len(), 1);
+    f.login(alice, "five").await;
+    let dormant = f.login(alice, "one").await;
+    f.store.end_logins(EndLogins::SignIns(alice), f.now()).await.unwrap();
+    for name in ["six", "seven", "eight"] {
+        f.login(alice, name).await;
+    }
+    let before = live(&f, alice).await;
+    assert_eq!(code(replacing(&f, alice, "nine", dormant.1.id).await), ErrorCode::DeviceLimit);
+    assert_eq!(live(&f, alice).await, before);
+    assert!(f.store.remove_device(alice, dormant.1.id, f.now()).await.unwrap().is_some(), "still there");
+}
+
+async fn a_login_with_a_password_that_was_changed_is_refused(f: Fixture) {
+    let alice = f.user("alice").await;
+    let with = |hash: &str| NewLogin { verified: Some(hash.into()), ..f.new_login(alice, "phone") };
+    assert_eq!(code(f.store.create_login(with("hash of bob")).await), ErrorCode::InvalidCredentials);
+    assert!(live(&f, alice).await.is_empty());
+    f.store.create_login(with("hash of alice")).await.unwrap();
+}
