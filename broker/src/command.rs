@@ -15,9 +15,11 @@ use crate::{
 use bytes::Bytes;
 use curlew_domain::{
     Error, ErrorCode, Refusal,
-    ids::{ChatId, Seq, SessionId, UserId},
-    message::LocalId,
+    event::DeletionScope,
+    ids::{ChatId, DeviceId, RowId, Seq, SessionId, UserId},
+    message::{LocalId, Target},
     plain::PlainMessage,
+    ports::store::Commit,
     services::{Services, messaging::SendRequest},
 };
 use futures_util::{FutureExt, future::BoxFuture};
@@ -33,6 +35,32 @@ struct ReceiptsRequest {
     delivered: Option<Seq>,
     #[serde(default)]
     read: Option<Seq>,
+}
+
+/// `chats/{chat}/edit`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct EditRequest {
+    message_id: RowId,
+    text: String,
+}
+
+/// `chats/{chat}/react`. `emoji` must be there, if only to be `null`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ReactRequest {
+    message_id: RowId,
+    #[serde(deserialize_with = "Option::deserialize")]
+    emoji: Option<String>,
+}
+
+/// `chats/{chat}/delete`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct DeleteRequest {
+    message_id: RowId,
+    #[serde(rename = "for", default)]
+    scope: DeletionScope,
 }
 
 /// Who publishes.
@@ -78,19 +106,26 @@ pub async fn start(edge: &Edge, publisher: &Publisher, command: &Command) -> Box
         Err(error) => return std::future::ready(refused_topic(error).into()).boxed(),
     };
     let services = &edge.services;
+    let reply = plain::reply_to(publisher, command);
+    let show = reply.is_some();
     let started = match parsed {
         topic::Command::Send(chat) => send(services, publisher.user, chat, &command.payload).await,
         topic::Command::Receipts(chat) => raise(services, publisher, chat, &command.payload),
+        topic::Command::Edit(chat) => edit(services, publisher.user, chat, &command.payload, show).await,
+        topic::Command::React(chat) => react(services, publisher.user, chat, &command.payload, show).await,
+        topic::Command::Delete(chat) => delete(services, publisher.user, chat, &command.payload).await,
+        topic::Command::RemoveDevice(device) => {
+            remove_device(services, publisher.user, device, &command.payload)
+        }
         topic::Command::Own => plain::publish(edge, publisher, command, topic.into_owned()).await,
         topic::Command::Signal(chat) => {
             plain::signal(edge, publisher, command, chat, topic.into_owned()).await
         }
     };
     let payload = match parsed {
-        topic::Command::Send(_) | topic::Command::Receipts(_) => command.payload.clone(),
-        topic::Command::Own | topic::Command::Signal(_) => Bytes::new(),
+        topic::Command::RemoveDevice(_) | topic::Command::Own | topic::Command::Signal(_) => Bytes::new(),
+        _ => command.payload.clone(),
     };
-    let reply = plain::reply_to(publisher, command);
     let ended = async move {
         let ended = match started {
             Ok(waiting) => waiting.await,
@@ -136,6 +171,42 @@ async fn send(services: &Services, user: UserId, chat: ChatId, payload: &[u8]) -
     Ok(sent.boxed())
 }
 
+async fn edit(services: &Services, user: UserId, chat: ChatId, payload: &[u8], show: bool) -> Started {
+    let EditRequest { message_id, text } = parse(payload)?;
+    let commit = services.messaging.edit(user, chat, message_id, text).await?;
+    Ok(changed(services, user, commit, show))
+}
+
+async fn react(services: &Services, user: UserId, chat: ChatId, payload: &[u8], show: bool) -> Started {
+    let ReactRequest { message_id, emoji } = parse(payload)?;
+    let commit = services.messaging.react(user, chat, message_id, emoji.as_deref()).await?;
+    Ok(changed(services, user, commit, show))
+}
+
+async fn delete(services: &Services, user: UserId, chat: ChatId, payload: &[u8]) -> Started {
+    let DeleteRequest { message_id, scope } = parse(payload)?;
+    let commit = services.messaging.delete(user, chat, message_id, scope).await?;
+    Ok(changed(services, user, commit, false))
+}
+
+/// Waits for a change of a message; names the message in the acknowledgement. `show`: somebody waits for
+/// the result in full, which is the message.
+fn changed(
+    services: &Services,
+    user: UserId,
+    commit: Commit<Target>,
+    show: bool,
+) -> BoxFuture<'static, Result<Done, Error>> {
+    let messaging = Arc::clone(&services.messaging);
+    let waiting = async move {
+        let Target { id, seq } = commit.await?;
+        let properties = vec![("messageId".into(), id.to_string()), ("seq".into(), seq.to_string())];
+        let message = if show { messaging.find(user, id).await.ok() } else { None };
+        Ok((done(properties), message.and_then(|message| serde_json::to_value(message).ok())))
+    };
+    waiting.boxed()
+}
+
 fn raise(services: &Services, publisher: &Publisher, chat: ChatId, payload: &[u8]) -> Started {
     let ReceiptsRequest { delivered, read } = parse(payload)?;
     if delivered.is_none() && read.is_none() {
@@ -148,6 +219,20 @@ fn raise(services: &Services, publisher: &Publisher, chat: ChatId, payload: &[u8
         Ok((done(Vec::new()), None))
     };
     Ok(raised.boxed())
+}
+
+/// The topic says all. A device that removes itself is not acknowledged but sent away: when it is done nothing more is written
+/// to its connections, this one among them.
+fn remove_device(services: &Services, user: UserId, device: DeviceId, payload: &[u8]) -> Started {
+    if !payload.is_empty() {
+        return Err(Error::refused(ErrorCode::InvalidRequest, "the payload must be empty"));
+    }
+    let devices = services.devices.clone();
+    let removed = async move {
+        devices.remove(user, device).await?;
+        Ok((done(Vec::new()), None))
+    };
+    Ok(removed.boxed())
 }
 
 /// Most bytes of a client's own text that an error repeats.

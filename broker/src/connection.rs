@@ -9,7 +9,7 @@ use crate::{
     delivery::{Delivery, Ending},
     packet::{In, Out, Reason, Version},
     plain::{Item, Routes, wills::Wills},
-    rate,
+    rate::RatesByUser,
     registry::{Registration, Registry},
     session::{Action, Command, Due, Failure, Page, Session},
     wire::{Encoded, Wire},
@@ -22,6 +22,7 @@ use curlew_domain::{
     clock::{Clock, Entropy, Timestamp},
     event::{Event, EventBody},
     ids::{Seq, Stream, UserId},
+    message::Entry,
     plain::QueuePage,
     services::{Services, sessions::SessionEnd},
     session::{Cursors, SessionFence},
@@ -83,8 +84,8 @@ pub struct Edge {
     pub in_flight: u16,
     /// Longest Keep Alive of a client that can be told so, in seconds; 0: none is too long.
     pub keep_alive_max: u16,
-    /// How fast a user may publish.
-    pub rates: rate::Limits,
+    /// How fast users may publish.
+    pub rates: Arc<RatesByUser>,
 }
 
 impl Edge {
@@ -529,6 +530,9 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
         match delivery {
             Delivery::Row(shared) => {
                 let row = shared.row();
+                if let Entry::MessageDeleted(message) = row.entry {
+                    self.session.handle_emptied(row.stream, message.seq);
+                }
                 self.session.handle_row(row.stream, row.seq, || shared.payload(self.me));
             }
             Delivery::Hint(stream, seq) => self.session.handle_hint(stream, seq),

@@ -1,5 +1,6 @@
 //! How many connections there may be, in all and from one address.
 
+use curlew_domain::rate::counted_address;
 use std::{
     collections::HashMap,
     net::IpAddr,
@@ -80,7 +81,7 @@ impl Place {
     /// Counts the connection for the address it comes from, once that is known; `false`: it has too many, and this one
     /// must be closed. Loopback is not counted: what runs on this machine is the operator's.
     pub fn count_for(&mut self, address: IpAddr) -> bool {
-        let address = counted(address);
+        let address = counted_address(address);
         if self.places.per_address == 0 || self.address.is_some() || address.is_loopback() {
             return true;
         }
@@ -111,17 +112,6 @@ impl Drop for Place {
                 }
             }
         });
-    }
-}
-
-/// What counts as one address: of IPv6 the network (/64), whose addresses one host may take at will.
-fn counted(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(six) if !six.is_loopback() => {
-            let network = six.to_bits() >> 64 << 64;
-            std::net::Ipv6Addr::from_bits(network).into()
-        }
-        other => other,
     }
 }
 

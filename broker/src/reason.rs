@@ -16,10 +16,14 @@ pub const fn of_refusal(code: ErrorCode) -> Reason {
         | ErrorCode::Forbidden
         | ErrorCode::NotMember
         | ErrorCode::Blocked
+        | ErrorCode::UserDeleted
+        | ErrorCode::TooLate
         | ErrorCode::NotContact
         | ErrorCode::NotFound => Reason::NotAuthorized,
         ErrorCode::GroupFull | ErrorCode::DeviceLimit | ErrorCode::RetainedFull => Reason::QuotaExceeded,
-        ErrorCode::UsernameTaken | ErrorCode::LocalIdConflict => Reason::UnspecifiedError,
+        ErrorCode::UsernameTaken | ErrorCode::LocalIdConflict | ErrorCode::MessageDeleted => {
+            Reason::UnspecifiedError
+        }
         ErrorCode::TooManyRequests | ErrorCode::RequestTimeout | ErrorCode::Unavailable => Reason::ServerBusy,
         ErrorCode::Internal => Reason::ImplementationSpecificError,
     }

@@ -11,7 +11,6 @@ mod tests;
 use crate::{
     delivery::{Delivery, Ending, SharedEvent, SharedRow},
     plain::{Item, Lane, Member, Waiting},
-    rate::{Limits, Rates},
     session::{Parked, Subscription},
 };
 use async_trait::async_trait;
@@ -31,7 +30,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -115,16 +114,6 @@ impl Registration {
         self.handle.silent.cancel();
     }
 
-    /// How fast the user publishes, over all of their connections here; coming back does not begin it anew.
-    pub fn rates(&self, limits: Limits) -> Arc<Rates> {
-        let user = self.handle.user;
-        let mut state = self.registry.lock();
-        let place = state.resting.iter().position(|(resting, _)| *resting == user);
-        let rested = place.and_then(|place| state.resting.remove(place)).map(|(_, rates)| rates);
-        let online = state.users.entry(user).or_insert_with(|| Online::new(user));
-        Arc::clone(online.rates.get_or_insert_with(|| rested.unwrap_or_else(|| Arc::new(Rates::new(limits)))))
-    }
-
     /// By which login the connection lives.
     pub fn held_login(&self) -> HeldLogin {
         HeldLogin(Arc::clone(&self.handle))
@@ -204,8 +193,6 @@ struct Online {
     lane: Arc<Lane>,
     handles: Vec<Arc<Handle>>,
     stays: HashMap<ChatId, Stay>,
-    /// What they have published; made when it is asked for.
-    rates: Option<Arc<Rates>>,
     /// Whether the stays were read from the store.
     loaded: bool,
 }
@@ -217,8 +204,6 @@ struct State {
     /// on their way from a commit when the stay is already known from the store.
     chats: HashMap<ChatId, HashMap<UserId, Seq>>,
     keys: HashMap<SessionKey, Arc<Handle>>,
-    /// Of users who left lately and have published a lot: a matter of seconds each.
-    resting: VecDeque<(UserId, Arc<Rates>)>,
     parked: HashMap<SessionId, Parked>,
     parked_order: VecDeque<SessionId>,
 }
@@ -358,11 +343,10 @@ impl Registry {
             state.keys.remove(&handle.key);
         }
         if state.users.get(&user).is_some_and(|online| online.handles.is_empty()) {
-            let Some(Online { stays, rates, .. }) = state.users.remove(&user) else { return };
+            let Some(Online { stays, .. }) = state.users.remove(&user) else { return };
             for chat in stays.into_keys() {
                 state.leave(user, chat);
             }
-            state.rest(user, rates, Instant::now());
         }
     }
 
@@ -401,17 +385,6 @@ impl State {
         }
     }
 
-    /// Keeps how fast a user who is gone has published, while it matters.
-    fn rest(&mut self, user: UserId, rates: Option<Arc<Rates>>, now: Instant) {
-        self.resting.extend(rates.map(|rates| (user, rates)));
-        while self.resting.front().is_some_and(|(_, rates)| rates.is_rested(now)) {
-            self.resting.pop_front();
-        }
-        if self.resting.back().is_some_and(|(_, rates)| rates.is_rested(now)) {
-            self.resting.pop_back();
-        }
-    }
-
     fn apply(&mut self, row: &Arc<LogRow>) {
         match row.stream {
             Stream::Personal(user) => {
@@ -429,8 +402,17 @@ impl State {
             Stream::Chat(chat) => {
                 if let Some(members) = self.chats.get(&chat) {
                     let delivery = Delivery::Row(Arc::new(SharedRow::new(Arc::clone(row))));
-                    let present = members.iter().filter(|(_, joined_seq)| **joined_seq <= row.seq);
-                    present.for_each(|(user, _)| self.tell(*user, &delivery));
+                    // Who joined after the message that was edited may not have it, or have it from an earlier stay: the
+                    // log tells when it is read.
+                    let hint = Delivery::Hint(row.stream, row.seq);
+                    let shows = match &row.entry {
+                        Entry::MessageEdited { target, .. } => target.seq,
+                        _ => row.seq,
+                    };
+                    for (user, joined_seq) in members.iter().filter(|(_, joined_seq)| **joined_seq <= row.seq)
+                    {
+                        self.tell(*user, if *joined_seq <= shows { &delivery } else { &hint });
+                    }
                 }
                 if let Entry::MembersChanged(change) = &row.entry {
                     for user in &change.removed {
@@ -451,7 +433,7 @@ impl State {
 impl Online {
     fn new(user: UserId) -> Self {
         let lane = Arc::new(Lane::new(user));
-        Self { lane, handles: Vec::new(), stays: HashMap::new(), rates: None, loaded: false }
+        Self { lane, handles: Vec::new(), stays: HashMap::new(), loaded: false }
     }
 }
 
@@ -525,5 +507,11 @@ impl Relay for Registry {
             handle.end.send_replace(Some(Ending::LoginEnded));
         }
         join_all(concerned.iter().map(|handle| wait(&handle.silent))).await;
+    }
+
+    async fn online_devices(&self, user: UserId) -> Vec<DeviceId> {
+        let state = self.lock();
+        let handles = state.users.get(&user).into_iter().flat_map(|online| &online.handles);
+        handles.map(|handle| handle.key.device).collect()
     }
 }

@@ -12,7 +12,7 @@ mod tests;
 pub use space::{Granted, MountError, Share, Space};
 pub use trie::Trie;
 
-use curlew_domain::ids::{ChatId, UserId};
+use curlew_domain::ids::{ChatId, DeviceId, UserId};
 use uuid::Uuid;
 
 /// Longest topic and filter in bytes, in full, which is what the standard's strings can hold `[MQTT-4.7.3-3]`.
@@ -28,6 +28,14 @@ pub enum Command {
     Send(ChatId),
     /// `chats/{chat}/receipts`
     Receipts(ChatId),
+    /// `chats/{chat}/edit`
+    Edit(ChatId),
+    /// `chats/{chat}/react`
+    React(ChatId),
+    /// `chats/{chat}/delete`
+    Delete(ChatId),
+    /// `users/{me}/devices/{device}/remove`
+    RemoveDevice(DeviceId),
     /// `users/{me}/x/…`: the user's own plain lane.
     Own,
     /// `chats/{chat}/x/{me}/…`: to those who are in the chat now.
@@ -163,6 +171,9 @@ pub fn parse_command(topic: &str, me: UserId) -> Result<Command, TopicError> {
             match command {
                 "send" => Ok(Command::Send(chat)),
                 "receipts" => Ok(Command::Receipts(chat)),
+                "edit" => Ok(Command::Edit(chat)),
+                "react" => Ok(Command::React(chat)),
+                "delete" => Ok(Command::Delete(chat)),
                 _ => Err(TopicError::Outside),
             }
         }
@@ -175,6 +186,11 @@ pub fn parse_command(topic: &str, me: UserId) -> Result<Command, TopicError> {
             if canonical_id(user).is_some_and(|user| user != me.uuid()) =>
         {
             Err(TopicError::Foreign)
+        }
+        (Some("users"), Some(user), Some("devices"), Some(device), Some("remove"))
+            if canonical_id(user).is_some() =>
+        {
+            Ok(Command::RemoveDevice(canonical_id(device).ok_or(TopicError::Outside)?.into()))
         }
         // A topic that ends with the prefix would be empty for a session that is mounted there.
         (Some("users"), Some(user), Some("x"), Some(first), rest)

@@ -19,7 +19,7 @@ use curlew_domain::{
     },
     session::{OpenedSession, SessionFence},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 /// Longest client identifier.
 const MAX_CLIENT_ID: usize = 512;
@@ -125,7 +125,7 @@ pub async fn admit(edge: &Arc<Edge>, connect: Connect) -> Result<Box<Admitted>, 
         keep_alive: server_keep_alive(edge, &connect).unwrap_or(connect.keep_alive),
         expiry_secs,
         named_method: connect.authentication_method.is_some(),
-        rates: registration.rates(edge.rates),
+        rates: edge.rates.of(principal.user, Instant::now()),
     };
     Ok(Box::new(Admitted { principal, fence, version: connect.version, registration, connack, start, stays }))
 }

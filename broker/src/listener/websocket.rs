@@ -56,7 +56,7 @@ async fn upgrade(
         return (StatusCode::BAD_REQUEST, "the WebSocket subprotocol `mqtt` must be offered\n")
             .into_response();
     }
-    // A proxy of ours stands for many clients, whose addresses HTTP does not tell us.
+    // A proxy of ours that has not told whom it speaks for stands for many clients.
     let counted = |place: &mut Place| gate.trusted.contains(peer.ip()) || place.count_for(peer.ip());
     let Some(place) = gate.places.take().and_then(|mut place| counted(&mut place).then_some(place)) else {
         return (StatusCode::SERVICE_UNAVAILABLE, [("Retry-After", "1")], "too many connections\n")

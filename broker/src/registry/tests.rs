@@ -1,12 +1,11 @@
 //! Who is told what, and who has to go.
 
 use super::*;
-use crate::rate::Lane;
 use curlew_domain::{
     chat::LeaveReason,
     clock::Timestamp,
     event::{Audience, EventBody},
-    message::{LocalId, MembersChanged},
+    message::{Content, LocalId, MembersChanged},
 };
 use futures_util::FutureExt;
 use std::future::Future;
@@ -45,7 +44,7 @@ fn tell(registry: &Registry, rows: Vec<Arc<LogRow>>) {
 }
 
 fn message(seq: Seq) -> Arc<LogRow> {
-    row(Stream::Chat(id(CHAT)), seq, Entry::Message { text: Some("hello".into()) })
+    row(Stream::Chat(id(CHAT)), seq, Entry::Message(Content::of_text("hello")))
 }
 
 fn changed(seq: Seq, added: &[u128], removed: &[u128]) -> Arc<LogRow> {
@@ -304,30 +303,6 @@ async fn ending_a_login_returns_when_nothing_more_is_written() {
     assert_eq!((*alice.end.borrow(), *bob.end.borrow()), (Some(Ending::LoginEnded), None));
     alice.writing_stopped();
     ending.await;
-}
-
-#[test]
-fn the_connections_of_a_user_share_their_rate_and_coming_back_does_not_begin_it_anew() {
-    let limits = Limits { messages_per_second: 1, plain_messages_per_second: 1 };
-    let registry = Registry::new();
-    let now = Instant::now();
-    let one = connect(&registry, ALICE);
-    let other = registry.register(id(ALICE), id(7), fence(7, 1), key(7));
-    let rates = one.rates(limits);
-    assert!(Arc::ptr_eq(&rates, &other.rates(limits)));
-    rates.count(Lane::Commands, now);
-    drop((one, other));
-    let again = connect(&registry, ALICE);
-    assert!(Arc::ptr_eq(&rates, &again.rates(limits)));
-    drop(again);
-
-    // Who has not published, or long ago, leaves nothing behind.
-    let bob = connect(&registry, BOB);
-    bob.rates(limits);
-    drop(bob);
-    assert_eq!(registry.lock().resting.len(), 1);
-    registry.lock().rest(id(BOB), None, now + Duration::from_secs(1));
-    assert!(registry.lock().resting.is_empty());
 }
 
 #[tokio::test]

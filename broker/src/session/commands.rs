@@ -3,7 +3,7 @@
 use super::{Action, Command, Failure, Outcome, Session, Violation};
 use crate::{
     packet::{AckProperties, Out, PacketId, Publish, Qos, Reason, Version},
-    rate::Lane,
+    rate::lane_of,
 };
 use std::time::Instant;
 
@@ -24,7 +24,7 @@ pub(super) enum Received {
 impl Session {
     pub(super) fn handle_publish(&mut self, mut publish: Publish, now: Instant) -> Result<(), Violation> {
         self.aliases.resolve(&mut publish)?;
-        self.held_until = self.rates.count(Lane::of(&self.subscriptions.space().expand(&publish.topic)), now);
+        self.held_until = self.rates.count(lane_of(&self.subscriptions.space().expand(&publish.topic)), now);
         self.take_quota(&publish)?;
         if publish.qos == Qos::ExactlyOnce
             && let Some(id) = publish.packet_id

@@ -80,6 +80,16 @@ impl Session {
         }
     }
 
+    /// A message was deleted for everyone. Rows from it on that wait to be sent are let go and read from the log again,
+    /// which shows them as they are now: what is gone is not sent any more.
+    pub fn handle_emptied(&mut self, stream: Stream, message_seq: Seq) {
+        let is_stale = |row: &Ready| row.stream == stream && row.seq >= message_seq;
+        let first = self.ready.iter().find(|row| is_stale(row)).map(|row| row.seq);
+        self.ready.retain(|row| !is_stale(row));
+        self.ready_bytes = self.ready.iter().map(|row| row.payload.len()).sum();
+        self.streams.read_again(stream.id(), first);
+    }
+
     /// Rows may have been lost on the way from the commits.
     pub fn handle_lag(&mut self) {
         self.listing.want();

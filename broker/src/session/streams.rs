@@ -24,6 +24,8 @@ struct State {
     queued: bool,
     /// Whether a hint came since the stream was handed out for reading.
     hinted: bool,
+    /// Whether the page that is being read may show what is gone since.
+    stale: bool,
 }
 
 /// What to do with a row that comes straight from a commit.
@@ -57,6 +59,7 @@ impl Streams {
             unacknowledged: VecDeque::new(),
             queued: false,
             hinted: false,
+            stale: false,
         });
     }
 
@@ -99,11 +102,24 @@ impl Streams {
         Live::Skip
     }
 
+    /// Rows show what is gone since: those from `first` on, which were taken and are let go, and those of a page that is being
+    /// read. They are read again.
+    pub fn read_again(&mut self, stream: StreamId, first: Option<Seq>) {
+        let Some(state) = self.states.get_mut(&stream) else { return };
+        state.stale = state.queued;
+        if let Some(first) = first {
+            let end = state.taken;
+            state.taken = first.saturating_sub(1);
+            self.hint(stream, end);
+        }
+    }
+
     /// The next stream to read from the log, and after which row. It is not offered again before [`Self::read`].
     pub fn next_behind(&mut self) -> Option<(Stream, Seq)> {
         while let Some(id) = self.behind.pop_front() {
             if let Some(state) = self.states.get_mut(&id) {
                 state.hinted = false;
+                state.stale = false;
                 return Some((state.stream, state.taken));
             }
         }
@@ -117,6 +133,12 @@ impl Streams {
         let Some(state) = self.states.get_mut(&stream).filter(|state| state.taken == after) else {
             return false;
         };
+        if std::mem::take(&mut state.stale) {
+            if !self.behind.contains(&stream) {
+                self.behind.push_back(stream);
+            }
+            return false;
+        }
         state.taken = state.taken.max(end);
         if !more && !state.hinted {
             state.known_end = state.taken;
@@ -214,6 +236,25 @@ mod tests {
         assert_eq!(streams.next_behind(), Some((one, 5)));
         streams.read(one.id(), 5, 5, false);
         assert_eq!(streams.next_behind(), None);
+    }
+
+    #[test]
+    fn what_was_taken_and_is_gone_is_read_again() {
+        let (mut streams, one) = (Streams::default(), stream(1));
+        streams.follow(one, 0);
+        for seq in 1..=3 {
+            assert_eq!(streams.live(one.id(), seq, true), Live::Take);
+        }
+        streams.sent(one.id(), 1, false);
+        streams.read_again(one.id(), Some(2));
+        assert_eq!(streams.next_behind(), Some((one, 1)));
+        // A page that is under way may have been read before.
+        streams.read_again(one.id(), None);
+        assert!(!streams.read(one.id(), 1, 3, false));
+        assert_eq!(streams.next_behind(), Some((one, 1)));
+        assert!(streams.read(one.id(), 1, 3, false));
+        assert_eq!(streams.next_behind(), None);
+        assert_eq!(streams.live(one.id(), 4, true), Live::Take);
     }
 
     #[test]

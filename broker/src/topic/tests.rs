@@ -40,7 +40,12 @@ const NONE: Filter = Filter {
 #[test]
 fn commands_are_recognised() {
     assert_eq!(command("chats/{chat}/send"), Ok(Command::Send(chat())));
+    assert_eq!(command("chats/{chat}/edit"), Ok(Command::Edit(chat())));
+    assert_eq!(command("chats/{chat}/react"), Ok(Command::React(chat())));
+    assert_eq!(command("chats/{chat}/delete"), Ok(Command::Delete(chat())));
     assert_eq!(command("chats/{chat}/receipts"), Ok(Command::Receipts(chat())));
+    let device = CHAT.parse().unwrap();
+    assert_eq!(command("users/{me}/devices/{chat}/remove"), Ok(Command::RemoveDevice(device)));
 }
 
 #[test]
@@ -51,7 +56,7 @@ fn topics_outside_the_grammar_are_told_from_foreign_and_malformed_ones() {
         "chats/{chat}",
         "chats/{chat}/",
         "chats/{chat}/messages",
-        "chats/{chat}/react",
+        "chats/{chat}/forward",
         "chats/{chat}/send/",
         "/chats/{chat}/send",
         "Chats/{chat}/send",
@@ -60,13 +65,21 @@ fn topics_outside_the_grammar_are_told_from_foreign_and_malformed_ones() {
         "users/{me}",
         "users/{other}",
         "users/bob/presence",
+        "users/{me}/devices/{chat}",
+        "users/{me}/devices/phone/remove",
+        "users/{me}/devices/{chat}/remove/",
         "$SYS/broker",
         "é",
         "/",
     ] {
         assert_eq!(command(topic), Err(TopicError::Outside), "{topic}");
     }
-    for topic in ["users/{other}/presence", "users/{other}/x/a/b", "users/{other}/events"] {
+    for topic in [
+        "users/{other}/presence",
+        "users/{other}/x/a/b",
+        "users/{other}/events",
+        "users/{other}/devices/{chat}/remove",
+    ] {
         assert_eq!(command(topic), Err(TopicError::Foreign), "{topic}");
     }
     for topic in ["", "chats/+/send", "chats/{chat}/send#", "chats/{chat}/se\0nd"] {

@@ -183,3 +183,30 @@ fn state_events_are_shed_when_packets_are_waiting() {
         |out: &Out| matches!(out, Out::Publish(publish) if publish.packet_id.is_none() && !publish.retain);
     assert!(written.iter().all(at_qos_0));
 }
+
+#[test]
+fn what_waits_to_be_sent_and_was_deleted_meanwhile_is_read_again() {
+    let mut machine = Machine::new(following(Qos::AtLeastOnce, 0));
+    (1..=6).for_each(|seq| machine.commit(seq));
+    assert_eq!(machine.rows().len(), 4, "the window is full");
+    machine.session.handle_emptied(stream(1), 5);
+    machine.commit(7);
+    machine.acknowledge(1);
+    assert_eq!(machine.rows(), [], "what was taken is let go");
+    assert!(machine.actions().contains(&Action::Read { stream: stream(1), after: 4 }));
+    machine.page(stream(1), 4, &[6, 7], 7);
+    assert_eq!(machine.rows(), [sent(6, 5)]);
+}
+
+#[test]
+fn a_page_that_may_have_been_read_before_a_deletion_is_read_again() {
+    let mut machine = Machine::new(following(Qos::AtLeastOnce, 0));
+    machine.session.handle_hint(stream(1), 2);
+    assert_eq!(machine.actions(), [Action::Read { stream: stream(1), after: 0 }]);
+    machine.session.handle_emptied(stream(1), 2);
+    machine.page(stream(1), 0, &[1, 2], 2);
+    assert_eq!(machine.rows(), []);
+    assert_eq!(machine.actions(), [Action::Read { stream: stream(1), after: 0 }]);
+    machine.page(stream(1), 0, &[1, 2], 2);
+    assert_eq!(machine.rows(), [sent(1, 1), sent(2, 2)]);
+}

@@ -1,7 +1,7 @@
 //! Keep-alive, stalled clients, storing cursors.
 
 use super::*;
-use crate::rate::Limits;
+use curlew_domain::rate::UserLimits;
 
 #[test]
 fn a_client_that_is_silent_for_one_and_a_half_keep_alives_is_disconnected() {
@@ -120,7 +120,7 @@ fn cursors_that_could_not_be_stored_are_tried_again() {
 
 /// Commands of which one a second may be read, and four at once.
 fn limited() -> Start {
-    let limits = Limits { messages_per_second: 1, plain_messages_per_second: 100 };
+    let limits = UserLimits { messages_per_second: 1, plain_messages_per_second: 100 };
     Start { rates: Arc::new(Rates::new(limits)), keep_alive: 1, ..start() }
 }
 

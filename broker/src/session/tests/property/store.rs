@@ -5,7 +5,7 @@ use curlew_domain::{
     chat::{LeaveReason, StayEnd},
     clock::Timestamp,
     ids::{ChatId, Seq, Stream, StreamId, UserId},
-    message::{Entry, LogRow, MembersChanged},
+    message::{Content, Entry, LogRow, MembersChanged},
     session::{Cursors, OpenedSession, SaveSubscriptions, SessionFence},
 };
 use std::{
@@ -68,7 +68,7 @@ impl Store {
     /// A member sends; nothing happens in a chat that has none.
     pub fn send(&mut self, chat: ChatId) {
         let Some(sender) = self.members(chat).next() else { return };
-        let row = self.append(chat, sender, Entry::Message { text: Some("hello".into()) });
+        let row = self.append(chat, sender, Entry::Message(Content::of_text("hello")));
         self.unannounced.push_back(vec![row]);
     }
 
