@@ -1,6 +1,6 @@
 //! Around every request: its id, span and metrics, its bounds, and the writing out of what went wrong.
 
-use crate::{ApiState, problem::Problem};
+use crate::{ApiState, limits::Noted, problem::Problem};
 use axum::{
     extract::{MatchedPath, Request, State},
     http::{HeaderName, HeaderValue, Method, StatusCode, header::CACHE_CONTROL},
@@ -21,8 +21,11 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Route label of what matched none, so that callers cannot make new ones.
 const NO_ROUTE: &str = "none";
 
-/// Gives the request its id, span and metrics; logs and writes out its problem. The outermost layer.
-pub async fn observe(request: Request, next: Next) -> Response {
+/// Gives the request its id, span and metrics; logs and writes out its problem. Around it are only layers that mark
+/// and pack answers.
+pub async fn observe(mut request: Request, next: Next) -> Response {
+    let noted = Noted::default();
+    request.extensions_mut().insert(noted.clone());
     let begun = Instant::now();
     let id = Uuid::now_v7();
     let path = request.extensions().get::<MatchedPath>().cloned();
@@ -34,8 +37,10 @@ pub async fn observe(request: Request, next: Next) -> Response {
     let response = next.run(request).instrument(span.clone()).await;
     let mut response = span.in_scope(|| settle(response, id));
 
+    let headers = response.headers_mut();
+    noted.write(headers);
     if let Ok(id) = HeaderValue::try_from(id.to_string()) {
-        response.headers_mut().insert(REQUEST_ID, id);
+        headers.insert(REQUEST_ID, id);
     }
     let elapsed = begun.elapsed();
     let status = response.status().as_u16();
@@ -59,8 +64,8 @@ fn settle(mut response: Response, id: Uuid) -> Response {
         }
         response = problem.render(id);
     }
-    // Answers are personal, and out of date with the next message.
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Answers are personal, and out of date with the next message, unless a route says otherwise.
+    response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
 

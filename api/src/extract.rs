@@ -9,6 +9,6 @@ mod query;
 mod serde_error;
 
 pub use authenticated::Authenticated;
-pub use json::{Json, JsonOrEmpty, Object};
+pub use json::{Json, JsonOrEmpty, Object, nullable};
 pub use path::Path;
 pub use query::{PageQuery, Query};

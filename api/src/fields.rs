@@ -1,7 +1,7 @@
 //! Collects what is wrong with the fields of a request, so that a client learns all of it at once.
 
 use crate::problem::Problem;
-use curlew_domain::{FieldError, Refusal};
+use curlew_domain::{FieldError, Refusal, clock::Timestamp};
 use std::{borrow::Cow, str::FromStr};
 
 /// Code of a field that must be there and is not.
@@ -33,6 +33,12 @@ impl Fields {
     /// A list of ids; errors name the place, `memberIds[2]`.
     pub fn ids<T: FromStr>(&mut self, field: &'static str, texts: &[String]) -> Vec<T> {
         texts.iter().enumerate().filter_map(|(at, text)| self.id(format!("{field}[{at}]"), text)).collect()
+    }
+
+    /// A point in time: RFC 3339.
+    pub fn timestamp(&mut self, field: &'static str, text: &str) -> Option<Timestamp> {
+        let parsed = Timestamp::parse(text);
+        self.keep(parsed.ok_or_else(|| FieldError::new(field, "invalid", "is not a time of RFC 3339")))
     }
 
     /// Whether nothing was noted.

@@ -8,13 +8,17 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use curlew_domain::{Error, ErrorCode, FieldError, Refusal};
+use curlew_domain::{Error, ErrorCode, FieldError, Refusal, device::DeviceView};
 use serde::Serialize;
 use std::borrow::Cow;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// When to try again after a 429 or 503: seconds.
 const RETRY_AFTER_SECS: HeaderValue = HeaderValue::from_static("1");
+
+/// How a token is sent.
+pub const ACCESS_TOKEN: &str = "send `Authorization: Bearer <access token>`";
 
 /// A request that was not done.
 ///
@@ -27,28 +31,52 @@ pub struct Problem {
     pub detail: Cow<'static, str>,
     /// The fields concerned.
     pub errors: Vec<FieldError>,
+    /// Of `device-limit`: the devices, one of which may be replaced.
+    pub devices: Vec<DeviceView>,
     /// Of a 5xx, for the log only.
     pub cause: Option<String>,
 }
 
-/// The body.
-#[derive(Serialize)]
+/// The body: a problem as RFC 9457 describes it, with extensions.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
 #[serde(rename_all = "camelCase")]
-struct Body<'a> {
+pub struct ProblemBody<'a> {
+    /// A URN made of the code.
     #[serde(rename = "type")]
+    #[schema(format = "uri")]
     kind: String,
+    /// For people: what the code means.
     title: &'static str,
+    /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
-    code: &'static str,
+    /// Stable.
+    code: ErrorCode,
+    /// For people: what was wrong here, and what to do.
     detail: &'a str,
+    /// The answer's `X-Request-Id`.
     request_id: Uuid,
+    /// The fields concerned, if it was the request that was wrong.
     errors: &'a [FieldError],
+    /// Of `device-limit` only: the devices that are logged in, one of which may be replaced.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    devices: &'a [DeviceView],
+}
+
+impl<'a> ProblemBody<'a> {
+    /// Type, title and status follow from the code.
+    pub fn new(code: ErrorCode, detail: &'a str, request_id: Uuid, errors: &'a [FieldError]) -> Self {
+        let (status, title) = meaning(code);
+        let kind = format!("urn:curlew:error:{}", code.as_str());
+        Self { kind, title, status: status.as_u16(), code, detail, request_id, errors, devices: &[] }
+    }
 }
 
 impl Problem {
     /// A problem without fields.
     pub fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new(), cause: None }
+        Self { code, detail: detail.into(), errors: Vec::new(), devices: Vec::new(), cause: None }
     }
 
     /// Nothing is there, or nothing of the caller's.
@@ -58,7 +86,7 @@ impl Problem {
 
     /// No credentials, or ones that are no bearer token.
     pub fn unauthenticated() -> Self {
-        Self::new(ErrorCode::Unauthenticated, "send `Authorization: Bearer <access token>`")
+        Self::new(ErrorCode::Unauthenticated, ACCESS_TOKEN)
     }
 
     /// May pass. `cause` is logged, not sent.
@@ -93,11 +121,9 @@ impl Problem {
 
     /// Writes it out for the request `request_id`.
     pub(crate) fn render(&self, request_id: Uuid) -> Response {
-        let (status, title) = meaning(self.code);
-        let code = self.code.as_str();
-        let kind = format!("urn:curlew:error:{code}");
-        let (detail, errors) = (self.detail.as_ref(), self.errors.as_slice());
-        let body = Body { kind, title, status: status.as_u16(), code, detail, request_id, errors };
+        let status = self.status();
+        let mut body = ProblemBody::new(self.code, &self.detail, request_id, &self.errors);
+        body.devices = &self.devices;
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -115,7 +141,7 @@ impl Problem {
 }
 
 /// Status and title of each code.
-const fn meaning(code: ErrorCode) -> (StatusCode, &'static str) {
+pub const fn meaning(code: ErrorCode) -> (StatusCode, &'static str) {
     match code {
         ErrorCode::InvalidRequest => (StatusCode::BAD_REQUEST, "Invalid request"),
         ErrorCode::InvalidTopic => (StatusCode::BAD_REQUEST, "Not a topic to publish to"),
@@ -125,6 +151,9 @@ const fn meaning(code: ErrorCode) -> (StatusCode, &'static str) {
         ErrorCode::Forbidden => (StatusCode::FORBIDDEN, "Not allowed"),
         ErrorCode::NotMember => (StatusCode::FORBIDDEN, "No longer a member"),
         ErrorCode::Blocked => (StatusCode::FORBIDDEN, "Blocked"),
+        ErrorCode::UserDeleted => (StatusCode::FORBIDDEN, "The other is gone"),
+        ErrorCode::MessageDeleted => (StatusCode::CONFLICT, "Message deleted"),
+        ErrorCode::TooLate => (StatusCode::FORBIDDEN, "Too late"),
         ErrorCode::NotContact => (StatusCode::FORBIDDEN, "Not a contact"),
         ErrorCode::NotFound => (StatusCode::NOT_FOUND, "Not found"),
         ErrorCode::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"),
@@ -143,8 +172,8 @@ const fn meaning(code: ErrorCode) -> (StatusCode, &'static str) {
 }
 
 impl From<Refusal> for Problem {
-    fn from(Refusal { code, detail, fields }: Refusal) -> Self {
-        Self { errors: fields, ..Self::new(code, detail) }
+    fn from(Refusal { code, detail, fields, devices }: Refusal) -> Self {
+        Self { errors: fields, devices, ..Self::new(code, detail) }
     }
 }
 

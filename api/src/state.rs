@@ -1,9 +1,10 @@
 //! What the routes are built on.
 
-use axum::extract::FromRef;
+use crate::limits::{Limiter, RateLimits};
+use axum::{extract::FromRef, http::HeaderValue};
 use curlew_domain::services::Services;
 use metrics_exporter_prometheus::PrometheusHandle;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio_util::task::TaskTracker;
 
 /// What the routes are built on.
@@ -17,19 +18,25 @@ pub struct ApiState {
     pub metrics_public: bool,
     /// Bounds.
     pub limits: HttpLimits,
+    /// How often a client may do it.
+    pub limiter: Arc<Limiter>,
+    /// Pages of other origins that may use the API from a browser.
+    pub cors: CorsOrigins,
     /// Owns requests under way: a request that was taken up is carried through even when its client hangs up. At
     /// shutdown, after the listener is closed: `close`, then `wait`.
     pub tasks: TaskTracker,
 }
 
 impl ApiState {
-    /// With the default limits and without metrics.
+    /// With the default bounds, without rate limits and metrics.
     pub fn new(services: Services) -> Self {
         Self {
             services,
             metrics: None,
             metrics_public: false,
             limits: HttpLimits::default(),
+            limiter: Arc::new(Limiter::new(RateLimits::default(), Arc::default())),
+            cors: CorsOrigins::None,
             tasks: TaskTracker::new(),
         }
     }
@@ -39,6 +46,18 @@ impl FromRef<ApiState> for Services {
     fn from_ref(state: &ApiState) -> Self {
         state.services.clone()
     }
+}
+
+/// Pages of which origins may use the API from a browser.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum CorsOrigins {
+    /// Of this server alone.
+    #[default]
+    None,
+    /// Of these.
+    Only(Vec<HeaderValue>),
+    /// Of all.
+    Any,
 }
 
 /// Bounds on requests.

@@ -5,6 +5,7 @@ use crate::problem::Problem;
 use axum::{extract::FromRequestParts, http::request::Parts};
 use curlew_domain::{FieldError, Refusal, page::PageRequest};
 use serde::{Deserialize, de::DeserializeOwned};
+use utoipa::IntoParams;
 
 /// The query, as a `T` that denies unknown fields.
 pub struct Query<T>(pub T);
@@ -25,10 +26,14 @@ fn parse<T: DeserializeOwned>(query: &str) -> Result<T, FieldError> {
 }
 
 /// `?limit=&cursor=` of a list.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct PageQuery {
+    /// Most items of the page.
+    #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
+    /// The `nextCursor` of the page before. Opaque.
     cursor: Option<String>,
 }
 

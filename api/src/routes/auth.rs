@@ -1,81 +1,130 @@
-//! `/api/auth`.
+//! `/api/auth`: signing in and out. What users change about themselves is in [`profile`].
 
+mod profile;
+
+use super::compression::Secret;
 use crate::{
-    ApiState,
     extract::{Authenticated, Json, JsonOrEmpty, Object},
     fields::Fields,
+    limits::Meter,
+    openapi::Routes,
     problem::Problem,
 };
-use axum::{
-    Router,
-    extract::State,
-    http::StatusCode,
-    routing::{get, post},
-};
+use axum::{extract::State, http::StatusCode, middleware, response::Response};
 use curlew_domain::{
-    FieldError,
-    account::{LoginAnswer, Password, ProfileView, Registration, Username, parse_label},
+    ErrorCode,
+    account::{
+        LoginAnswer, Password, ProfileView, Registration, Username, parse_email, parse_label, parse_phone,
+    },
     device::DeviceChoice,
+    ids::DeviceId,
     services::Services,
 };
 use serde::Deserialize;
+use utoipa::ToSchema;
+use utoipa_axum::routes;
 
-pub fn routes() -> Router<ApiState> {
-    Router::new()
-        .route("/register", post(register))
-        .route("/login", post(login))
-        .route("/refresh", post(refresh))
-        .route("/logout", post(logout))
-        .route("/profile", get(get_profile))
+pub fn routes() -> Routes {
+    let secret = Routes::of("auth").add(routes!(register)).add(routes!(login)).add(routes!(refresh));
+    let profile = Routes::of("auth").add(routes!(get_profile));
+    secret
+        .map(|routes| routes.layer(middleware::map_response(hold_secret)))
+        .merge(profile.with_etags())
+        .merge(Routes::of("auth").add(routes!(logout)))
+        .merge(profile::routes())
+}
+
+/// Marks an answer that holds tokens.
+async fn hold_secret(mut response: Response) -> Response {
+    response.extensions_mut().insert(Secret);
+    response
 }
 
 // Requests with secrets in them have no `Debug`.
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct RegisterRequest {
+    #[schema(value_type = Username)]
     username: Option<String>,
+    /// 8 to 71 bytes of UTF-8, without U+0000.
+    #[schema(value_type = String, min_length = 2, max_length = 71, pattern = "^[^\\u0000]*$", example = "correct horse battery")]
     password: Option<String>,
+    /// 1 to 64 characters, none of them a control character. White space around it goes.
+    #[schema(value_type = String, min_length = 1, max_length = 64, example = "Alice")]
     display_name: Option<String>,
+    /// Is not shown to others, and confirms nothing.
+    #[schema(min_length = 3, max_length = 254, pattern = "^[^@\\s]+@[^@\\s]+$")]
     email: Option<String>,
+    /// E.164.
+    #[schema(min_length = 2, max_length = 16, pattern = "^\\+[0-9]{1,15}$")]
     phone: Option<String>,
+    #[schema(value_type = Option<NewDevice>)]
     device: Option<Object<NewDevice>>,
 }
 
 /// A device to be made or found by its name.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewDevice {
+    /// 1 to 64 characters; finds the device, too.
+    #[schema(value_type = String, min_length = 1, max_length = 64, example = "Alice's phone")]
     name: Option<String>,
+    /// 1 to 32 characters.
+    #[schema(value_type = String, min_length = 1, max_length = 32, example = "android")]
     platform: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct LoginRequest {
+    /// The user name.
+    #[schema(value_type = String, example = "alice")]
     login: Option<String>,
+    #[schema(value_type = String, example = "correct horse battery")]
     password: Option<String>,
+    #[schema(value_type = Option<KnownDevice>)]
     device: Option<Object<KnownDevice>>,
+    /// A device of mine that is removed for this login, as `DELETE /devices/{deviceId}` does.
+    #[schema(value_type = Option<DeviceId>)]
+    replace_device_id: Option<String>,
+}
+
+/// What a login says.
+struct Login {
+    name: String,
+    password: String,
+    device: DeviceChoice,
+    replace: Option<DeviceId>,
 }
 
 /// A device to be found by its id, else made or found by its name.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct KnownDevice {
+    /// Of an earlier login answer. An unknown one makes a new device.
+    #[schema(value_type = Option<DeviceId>)]
     id: Option<String>,
+    /// 1 to 64 characters; finds the device when there is no `id`.
+    #[schema(value_type = String, min_length = 1, max_length = 64, example = "Alice's phone")]
     name: Option<String>,
+    /// 1 to 32 characters.
+    #[schema(value_type = String, min_length = 1, max_length = 32, example = "android")]
     platform: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct RefreshRequest {
+    /// Of the last login answer.
+    #[schema(example = "cr_AZLwwXoQcAC…")]
     refresh_token: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct LogoutRequest {
+    /// Not this login only: all of them.
     #[serde(default)]
     everywhere: bool,
 }
@@ -105,12 +154,14 @@ impl RegisterRequest {
 }
 
 impl LoginRequest {
-    fn parse(self) -> Result<(String, String, DeviceChoice), Problem> {
+    fn parse(self) -> Result<Login, Problem> {
         let mut fields = Fields::default();
         let login = fields.required("login", self.login);
         let password = fields.required("password", self.password);
         let device = parse_device(&mut fields, self.device.map(|Object(device)| device));
-        fields.finish(login.zip(password).map(|(login, password)| (login, password, device)))
+        let replace = self.replace_device_id.and_then(|id| fields.id("replaceDeviceId", &id));
+        let login = login.zip(password);
+        fields.finish(login.map(|(name, password)| Login { name, password, device, replace }))
     }
 }
 
@@ -126,50 +177,63 @@ fn parse_device(fields: &mut Fields, device: Option<KnownDevice>) -> DeviceChoic
     choice.unwrap_or_default()
 }
 
-/// As much as can be known without sending to it.
-fn parse_email(text: String) -> Result<String, FieldError> {
-    let invalid = |detail: &str| Err(FieldError::new("email", "invalid", detail));
-    if text.len() > 254 {
-        return invalid("must be at most 254 bytes long");
-    }
-    match text.split_once('@') {
-        Some((local, domain)) if !local.is_empty() && !domain.is_empty() && !domain.contains('@') => {}
-        _ => return invalid("must have the form name@domain"),
-    }
-    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return invalid("must not contain spaces or control characters");
-    }
-    Ok(text)
-}
-
-/// E.164: `+` and at most 15 digits.
-fn parse_phone(text: String) -> Result<String, FieldError> {
-    let digits = text.strip_prefix('+').unwrap_or_default();
-    if (1..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Ok(text);
-    }
-    Err(FieldError::new("phone", "invalid", "must be + and 1 to 15 digits"))
-}
-
-/// 201: signed in.
+/// Register an account, and sign in on a device
+///
+/// Whether strangers may is a setting of the operator. The user name of a deleted account is free again after 30 days.
+#[utoipa::path(
+    post,
+    path = "/register",
+    security(()),
+    request_body = RegisterRequest,
+    responses((status = 201, description = "Registered and signed in.", body = LoginAnswer)),
+    extensions(("x-error-codes" = json!([ErrorCode::RegistrationClosed, ErrorCode::UsernameTaken, ErrorCode::TooManyRequests]))),
+)]
 async fn register(
     State(services): State<Services>,
+    meter: Meter,
     Json(request): Json<RegisterRequest>,
 ) -> Result<(StatusCode, Json<LoginAnswer>), Problem> {
-    let answer = services.accounts.register(request.parse()?).await?;
+    let registration = request.parse()?;
+    meter.count_registration()?;
+    let answer = services.accounts.register(registration).await?;
     Ok((StatusCode::CREATED, Json(answer)))
 }
 
-/// 200: signed in.
+/// Sign in on a device
+///
+/// Without `device` it is the device `default`. Signing in again on a device ends no other login. When as many devices as
+/// allowed are signed in, the refusal lists them; `replaceDeviceId` names the one that is to go.
+#[utoipa::path(
+    post,
+    path = "/login",
+    security(()),
+    request_body = LoginRequest,
+    responses((status = 200, description = "Signed in.", body = LoginAnswer)),
+    extensions(("x-error-codes" = json!([
+        ErrorCode::InvalidCredentials, ErrorCode::NotFound, ErrorCode::DeviceLimit, ErrorCode::TooManyRequests,
+    ]))),
+)]
 async fn login(
     State(services): State<Services>,
+    meter: Meter,
     Json(request): Json<LoginRequest>,
 ) -> Result<Json<LoginAnswer>, Problem> {
-    let (login, password, device) = request.parse()?;
-    Ok(Json(services.accounts.login(&login, password, device).await?))
+    let Login { name, password, device, replace } = request.parse()?;
+    meter.count_login(&name)?;
+    Ok(Json(services.accounts.login(&name, password, device, replace).await?))
 }
 
-/// 200: a new pair of tokens.
+/// Exchange a refresh token for a new pair of tokens
+///
+/// The old one can be sent again until its successor is used, for at most 60 s; used later it ends the login.
+#[utoipa::path(
+    post,
+    path = "/refresh",
+    security(()),
+    request_body = RefreshRequest,
+    responses((status = 200, description = "A new pair of tokens.", body = LoginAnswer)),
+    extensions(("x-error-codes" = json!([ErrorCode::Unauthenticated]))),
+)]
 async fn refresh(
     State(services): State<Services>,
     Json(request): Json<RefreshRequest>,
@@ -177,7 +241,15 @@ async fn refresh(
     Ok(Json(services.accounts.refresh(&request.refresh_token).await?))
 }
 
-/// 204: nothing more is written to the connections concerned.
+/// End this login, or all
+///
+/// Its MQTT connections are closed before the answer.
+#[utoipa::path(
+    post,
+    path = "/logout",
+    request_body = Option<LogoutRequest>,
+    responses((status = 204, description = "Signed out; nothing more is written to the connections concerned.")),
+)]
 async fn logout(
     Authenticated(me): Authenticated,
     State(services): State<Services>,
@@ -187,7 +259,12 @@ async fn logout(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// 200: one's own profile.
+/// Read my own profile
+#[utoipa::path(
+    get,
+    path = "/profile",
+    responses((status = 200, description = "My profile.", body = ProfileView)),
+)]
 async fn get_profile(
     Authenticated(me): Authenticated,
     State(services): State<Services>,
@@ -243,25 +320,9 @@ mod tests {
             serde_json::from_value::<LoginRequest>(body).unwrap().parse()
         };
         let id = "0192f0c1-0000-7000-8000-000000000001";
-        let (.., device) = parse(json!({"id": id, "name": "phone", "platform": "ios"})).unwrap();
-        assert_eq!(device.id.unwrap().to_string(), id);
-        let errors = parse(json!({"id": "7", "name": "a\nb", "platform": "ios"})).unwrap_err().errors;
+        let parsed = parse(json!({"id": id, "name": "phone", "platform": "ios"}));
+        assert_eq!(parsed.ok().unwrap().device.id.unwrap().to_string(), id);
+        let errors = parse(json!({"id": "7", "name": "a\nb", "platform": "ios"})).err().unwrap().errors;
         assert_eq!(errors.iter().map(|e| e.field.as_ref()).collect::<Vec<_>>(), ["device.id", "device.name"]);
-    }
-
-    #[test]
-    fn addresses_are_checked_as_far_as_a_form_can() {
-        for good in ["a@b", "a.b+c@example.org"] {
-            assert!(parse_email(good.into()).is_ok(), "{good}");
-        }
-        for bad in ["", "@", "a@", "@b", "a@b@c", "a b@c", "a\0@b", &format!("{}@b", "a".repeat(254))] {
-            assert!(parse_email(bad.into()).is_err(), "{bad}");
-        }
-        for good in ["+4915112345678", "+123456789012345"] {
-            assert!(parse_phone(good.into()).is_ok(), "{good}");
-        }
-        for bad in ["", "+", "0151", "+49 151", "+1234567890123456", "+٣"] {
-            assert!(parse_phone(bad.into()).is_err(), "{bad}");
-        }
     }
 }

@@ -1,49 +1,64 @@
 //! `/api/chats`: chats and their members. Changes of members answer the chat as it is then.
 
 use crate::{
-    ApiState,
-    extract::{Authenticated, Json, PageQuery, Path, Query},
+    extract::{Authenticated, Json, PageQuery, Path, Query, nullable},
     fields::{Fields, REQUIRED},
+    openapi::Routes,
     problem::Problem,
 };
-use axum::{
-    Router,
-    extract::State,
-    http::StatusCode,
-    routing::{delete, get, post},
-};
+use axum::{extract::State, http::StatusCode};
 use curlew_domain::{
-    account::parse_label,
-    chat::{ChatView, HistoryVisible, MemberView},
+    ErrorCode,
+    account::{parse_about, parse_label},
+    chat::{ChatSettings, ChatView, HistoryVisible, MemberView, Role},
     ids::{ChatId, UserId},
     message::LocalId,
     page::Page,
+    ports::store::{ChatChange, SettingsChange},
     services::{Services, chats::GroupWish},
 };
 use serde::Deserialize;
+use utoipa::ToSchema;
+use utoipa_axum::routes;
 
-pub fn routes() -> Router<ApiState> {
-    Router::new()
-        .route("/", post(create_chat).get(list_chats))
-        .route("/{chatId}", get(get_chat))
-        .route("/{chatId}/members", get(list_members).post(add_members))
-        .route("/{chatId}/members/{userId}", delete(remove_member))
-        .route("/{chatId}/leave", post(leave_chat))
+pub fn routes() -> Routes {
+    let all = Routes::of("chats").add(routes!(list_chats, create_chat));
+    all.with_etags().merge(
+        Routes::of("chats")
+            .add(routes!(get_chat, update_chat))
+            .add(routes!(list_members, add_members))
+            .add(routes!(update_member, remove_member))
+            .add(routes!(leave_chat))
+            .add(routes!(update_settings)),
+    )
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(examples(
+    json!({"type": "private", "userId": "0192f0c1-7a10-7000-8000-000000000002"}),
+    json!({"type": "group", "name": "Birders", "memberIds": ["0192f0c1-7a10-7000-8000-000000000002"], "localId": "group-1"}),
+))]
 struct CreateChatRequest {
     #[serde(rename = "type")]
     kind: ChatType,
+    /// The other. Private chats only, and required there.
+    #[schema(value_type = Option<UserId>)]
     user_id: Option<String>,
+    /// 1 to 100 characters. Groups only, and required there.
+    #[schema(min_length = 1, max_length = 100)]
     name: Option<String>,
+    /// The others, as many as a group may have. Groups only, and required there.
+    #[schema(value_type = Option<Vec<UserId>>)]
     member_ids: Option<Vec<String>>,
+    /// What those who join later may read. Groups only.
     history_visible: Option<HistoryVisible>,
+    /// The same again founds no second group. Groups only.
+    #[schema(value_type = Option<LocalId>)]
     local_id: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum ChatType {
     Private,
@@ -96,11 +111,12 @@ impl CreateChatRequest {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct AddMembersRequest {
     /// Also understood by the name it has where a group is founded.
     #[serde(alias = "memberIds")]
+    #[schema(value_type = Vec<UserId>, min_items = 1)]
     user_ids: Option<Vec<String>>,
 }
 
@@ -115,7 +131,78 @@ impl AddMembersRequest {
     }
 }
 
-/// 201: the chat, made by this request. 200: it was there (the private chat with this user, the group of this `localId`).
+/// What is absent stays as it is.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct UpdateChatRequest {
+    /// 1 to 100 characters.
+    #[schema(min_length = 1, max_length = 100, example = "Birders")]
+    name: Option<String>,
+    /// At most 1,000 characters; `null` takes it away.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>, max_length = 1000)]
+    description: Option<Option<String>>,
+    history_visible: Option<HistoryVisible>,
+}
+
+impl UpdateChatRequest {
+    fn parse(self) -> Result<ChatChange, Problem> {
+        let mut fields = Fields::default();
+        let name = self.name.and_then(|text| fields.keep(parse_label(&text, "name", 1, 100)));
+        let describe = |text: Option<String>| match text {
+            Some(text) => fields.keep(parse_about(&text, "description", 1000)),
+            None => None,
+        };
+        // What is empty is none.
+        let description = self.description.map(describe).map(|text| text.filter(|text| !text.is_empty()));
+        fields.finish(Some(ChatChange { name, description, history_visible: self.history_visible }))
+    }
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct UpdateMemberRequest {
+    role: Role,
+}
+
+/// What is absent stays as it is.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct UpdateSettingsRequest {
+    /// Not to be announced until then; `null` ends it.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    muted_until: Option<Option<String>>,
+    /// Shown on top.
+    #[schema(example = true)]
+    pinned: Option<bool>,
+    /// Shown apart.
+    archived: Option<bool>,
+}
+
+impl UpdateSettingsRequest {
+    fn parse(self) -> Result<SettingsChange, Problem> {
+        let Self { muted_until, pinned, archived } = self;
+        let mut fields = Fields::default();
+        let until = |text: Option<String>| text.and_then(|text| fields.timestamp("mutedUntil", &text));
+        let muted_until = muted_until.map(until);
+        fields.finish(Some(SettingsChange { muted_until, pinned, archived }))
+    }
+}
+
+/// Open a private chat, or found a group
+///
+/// A private chat is there once per pair, a group once per `localId` of its founder.
+#[utoipa::path(
+    post,
+    path = "/",
+    request_body = CreateChatRequest,
+    responses(
+        (status = 201, description = "The chat, made by this request.", body = ChatView),
+        (status = 200, description = "The chat, which was there before.", body = ChatView),
+    ),
+    extensions(("x-error-codes" = json!([ErrorCode::NotFound, ErrorCode::Blocked, ErrorCode::NotContact, ErrorCode::GroupFull]))),
+)]
 async fn create_chat(
     Authenticated(me): Authenticated,
     State(services): State<Services>,
@@ -128,7 +215,15 @@ async fn create_chat(
     Ok((super::created_if(created), Json(chat)))
 }
 
-/// 200: my chats, latest activity first.
+/// List my chats
+///
+/// Latest activity first.
+#[utoipa::path(
+    get,
+    path = "/",
+    params(PageQuery),
+    responses((status = 200, description = "A page of chats.", body = Page<ChatView>)),
+)]
 async fn list_chats(
     Authenticated(me): Authenticated,
     State(services): State<Services>,
@@ -137,7 +232,14 @@ async fn list_chats(
     Ok(Json(services.chats.list(me.user, page.parse()?).await?))
 }
 
-/// 200: the chat; for former members too.
+/// Read a chat
+///
+/// Former members can, too.
+#[utoipa::path(
+    get,
+    path = "/{chatId}",
+    responses((status = 200, description = "The chat.", body = ChatView)),
+)]
 async fn get_chat(
     Authenticated(me): Authenticated,
     State(services): State<Services>,
@@ -146,7 +248,73 @@ async fn get_chat(
     Ok(Json(services.chats.find(me.user, chat).await?))
 }
 
-/// 200: active members, longest-standing first.
+/// Change a group
+///
+/// Admins and owners. What is absent stays as it is. Again: changes nothing.
+#[utoipa::path(
+    patch,
+    path = "/{chatId}",
+    request_body = UpdateChatRequest,
+    responses((status = 200, description = "The group as it is now.", body = ChatView)),
+    extensions(("x-error-codes" = json!([ErrorCode::Forbidden, ErrorCode::NotMember]))),
+)]
+async fn update_chat(
+    Authenticated(me): Authenticated,
+    State(services): State<Services>,
+    Path(chat): Path<ChatId>,
+    Json(request): Json<UpdateChatRequest>,
+) -> Result<Json<ChatView>, Problem> {
+    Ok(Json(services.chats.update(me.user, chat, request.parse()?).await?))
+}
+
+/// Give a member of a group a role
+///
+/// Owners. Again: changes nothing.
+#[utoipa::path(
+    patch,
+    path = "/{chatId}/members/{userId}",
+    request_body = UpdateMemberRequest,
+    responses((status = 200, description = "The chat as it is now.", body = ChatView)),
+    extensions(("x-error-codes" = json!([ErrorCode::Forbidden, ErrorCode::NotMember]))),
+)]
+async fn update_member(
+    Authenticated(me): Authenticated,
+    State(services): State<Services>,
+    Path((chat, user)): Path<(ChatId, UserId)>,
+    Json(request): Json<UpdateMemberRequest>,
+) -> Result<Json<ChatView>, Problem> {
+    services.chats.set_role(me.user, chat, user, request.role).await?;
+    Ok(Json(services.chats.find(me.user, chat).await?))
+}
+
+/// Change my own settings of a chat
+///
+/// What is absent stays as it is.
+#[utoipa::path(
+    patch,
+    path = "/{chatId}/settings",
+    request_body = UpdateSettingsRequest,
+    responses((status = 200, description = "My settings as they are now.", body = ChatSettings)),
+    extensions(("x-error-codes" = json!([ErrorCode::NotMember]))),
+)]
+async fn update_settings(
+    Authenticated(me): Authenticated,
+    State(services): State<Services>,
+    Path(chat): Path<ChatId>,
+    Json(request): Json<UpdateSettingsRequest>,
+) -> Result<Json<ChatSettings>, Problem> {
+    Ok(Json(services.chats.update_settings(me.user, chat, request.parse()?).await?))
+}
+
+/// List the members of a chat
+///
+/// Longest-standing first.
+#[utoipa::path(
+    get,
+    path = "/{chatId}/members",
+    params(PageQuery),
+    responses((status = 200, description = "A page of active members.", body = Page<MemberView>)),
+)]
 async fn list_members(
     Authenticated(me): Authenticated,
     State(services): State<Services>,
@@ -156,7 +324,16 @@ async fn list_members(
     Ok(Json(services.chats.list_members(me.user, chat, page.parse()?).await?))
 }
 
-/// 200: the chat. Those who are in already change nothing.
+/// Add members to a group
+///
+/// Admins and owners. Those who are in already change nothing.
+#[utoipa::path(
+    post,
+    path = "/{chatId}/members",
+    request_body = AddMembersRequest,
+    responses((status = 200, description = "The chat as it is now.", body = ChatView)),
+    extensions(("x-error-codes" = json!([ErrorCode::Forbidden, ErrorCode::NotMember, ErrorCode::Blocked, ErrorCode::NotContact, ErrorCode::GroupFull]))),
+)]
 async fn add_members(
     Authenticated(me): Authenticated,
     State(services): State<Services>,
@@ -167,7 +344,15 @@ async fn add_members(
     Ok(Json(services.chats.find(me.user, chat).await?))
 }
 
-/// 200: the chat. Removing oneself is leaving.
+/// Remove a member from a group
+///
+/// Admins and owners. Removing oneself is leaving.
+#[utoipa::path(
+    delete,
+    path = "/{chatId}/members/{userId}",
+    responses((status = 200, description = "The chat as it is now.", body = ChatView)),
+    extensions(("x-error-codes" = json!([ErrorCode::Forbidden, ErrorCode::NotMember]))),
+)]
 async fn remove_member(
     Authenticated(me): Authenticated,
     State(services): State<Services>,
@@ -177,7 +362,15 @@ async fn remove_member(
     Ok(Json(services.chats.find(me.user, chat).await?))
 }
 
-/// 204. Again: changes nothing.
+/// Leave a group
+///
+/// Again: changes nothing.
+#[utoipa::path(
+    post,
+    path = "/{chatId}/leave",
+    responses((status = 204, description = "I am no member any more.")),
+    extensions(("x-error-codes" = json!([ErrorCode::Forbidden]))),
+)]
 async fn leave_chat(
     Authenticated(me): Authenticated,
     State(services): State<Services>,

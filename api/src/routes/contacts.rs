@@ -1,43 +1,48 @@
 //! `/api/contacts`. A `contactId` in a path is the other user's id.
 
 use crate::{
-    ApiState,
     extract::{Authenticated, Json, PageQuery, Path, Query},
     fields::Fields,
+    limits::Meter,
+    openapi::Routes,
     problem::Problem,
 };
-use axum::{
-    Router,
-    extract::State,
-    http::StatusCode,
-    routing::{delete, get, patch, post},
-};
+use axum::{extract::State, http::StatusCode};
 use curlew_domain::{
+    ErrorCode,
     account::{Principal, Username},
-    contact::{ContactFilter, ContactView},
+    contact::{ContactFilter, ContactView, FoundUser, SearchQuery},
     ids::UserId,
     page::Page,
     services::Services,
 };
 use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::routes;
 
-pub fn routes() -> Router<ApiState> {
-    Router::new()
-        .route("/", get(list_contacts))
-        .route("/pending", get(list_requests))
-        .route("/blocked", get(list_blocked))
-        .route("/request", post(request_contact))
-        .route("/request/{contactId}/accept", patch(accept_contact))
-        .route("/request/{contactId}/reject", delete(reject_contact))
-        .route("/block", post(block_user))
-        .route("/unblock/{contactId}", patch(unblock_user))
-        .route("/{contactId}", delete(remove_contact))
+pub fn routes() -> Routes {
+    Routes::of("contacts")
+        .add(routes!(list_contacts))
+        .add(routes!(list_requests))
+        .add(routes!(list_blocked))
+        .add(routes!(search_users))
+        .add(routes!(request_contact))
+        .add(routes!(accept_contact))
+        .add(routes!(reject_contact))
+        .add(routes!(block_user))
+        .add(routes!(unblock_user))
+        .add(routes!(remove_contact))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"username": "bob"}))]
 struct RequestContactRequest {
+    /// Either this or `username`.
+    #[schema(value_type = Option<UserId>)]
     user_id: Option<String>,
+    /// Either this or `userId`.
+    #[schema(value_type = Option<Username>)]
     username: Option<String>,
 }
 
@@ -64,9 +69,10 @@ impl RequestContactRequest {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct BlockUserRequest {
+    #[schema(value_type = UserId)]
     user_id: Option<String>,
 }
 
@@ -78,20 +84,79 @@ impl BlockUserRequest {
     }
 }
 
-/// 201: the contact, changed by this request. 200: as it was before.
+/// `?q=`, `?limit=` and `?cursor=`.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct SearchUsersQuery {
+    /// How a user name or a display name begins, in any case.
+    #[param(required, min_length = 1, max_length = 64, example = "bo")]
+    q: Option<String>,
+    /// Most items of the page.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u32>,
+    /// The `nextCursor` of the page before. Opaque.
+    cursor: Option<String>,
+}
+
+/// Find people by the beginning of a name
+///
+/// By user name first, then those whose display name alone matches. Who has blocked me looks as before.
+#[utoipa::path(
+    get,
+    path = "/search",
+    params(SearchUsersQuery),
+    responses((status = 200, description = "A page of people.", body = Page<FoundUser>)),
+)]
+async fn search_users(
+    Authenticated(me): Authenticated,
+    State(services): State<Services>,
+    Query(query): Query<SearchUsersQuery>,
+) -> Result<Json<Page<FoundUser>>, Problem> {
+    let mut fields = Fields::default();
+    let q = fields.required("q", query.q).and_then(|text| fields.keep(SearchQuery::parse(&text)));
+    let q = fields.finish(q)?;
+    let page = services.contacts.search(me.user, q, query.limit, query.cursor.as_deref()).await?;
+    Ok(Json(page))
+}
+
+/// Ask somebody to be a contact
+///
+/// By `userId` or by `username`. Two who ask each other are contacts.
+#[utoipa::path(
+    post,
+    path = "/request",
+    request_body = RequestContactRequest,
+    responses(
+        (status = 201, description = "The contact, changed by this request.", body = ContactView),
+        (status = 200, description = "The contact, as it was before.", body = ContactView),
+    ),
+    extensions(("x-error-codes" = json!([ErrorCode::NotFound, ErrorCode::Blocked, ErrorCode::TooManyRequests]))),
+)]
 async fn request_contact(
     Authenticated(me): Authenticated,
     State(services): State<Services>,
+    meter: Meter,
     Json(request): Json<RequestContactRequest>,
 ) -> Result<(StatusCode, Json<ContactView>), Problem> {
-    let (contact, changed) = match request.parse()? {
+    let peer = request.parse()?;
+    meter.count_contact_request(me.user)?;
+    let (contact, changed) = match peer {
         Peer::Id(peer) => services.contacts.request(me.user, peer).await?,
         Peer::Name(name) => services.contacts.request_by_name(me.user, &name).await?,
     };
     Ok((super::created_if(changed), Json(contact)))
 }
 
-/// 200: the contact.
+/// Accept a contact request
+///
+/// Again: changes nothing.
+#[utoipa::path(
+    patch,
+    path = "/request/{contactId}/accept",
+    responses((status = 200, description = "The contact.", body = ContactView)),
+    extensions(("x-error-codes" = json!([ErrorCode::Blocked]))),
+)]
 async fn accept_contact(
     Authenticated(me): Authenticated,
     State(services): State<Services>,
@@ -100,7 +165,12 @@ async fn accept_contact(
     Ok(Json(services.contacts.accept(me.user, peer).await?))
 }
 
-/// 204. Also withdraws one's own request.
+/// Reject a contact request, or withdraw my own
+#[utoipa::path(
+    delete,
+    path = "/request/{contactId}/reject",
+    responses((status = 204, description = "There is no request any more.")),
+)]
 async fn reject_contact(
     Authenticated(me): Authenticated,
     State(services): State<Services>,
@@ -110,7 +180,12 @@ async fn reject_contact(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// 204.
+/// End the relation to a contact
+#[utoipa::path(
+    delete,
+    path = "/{contactId}",
+    responses((status = 204, description = "They are no contact any more.")),
+)]
 async fn remove_contact(
     Authenticated(me): Authenticated,
     State(services): State<Services>,
@@ -120,7 +195,16 @@ async fn remove_contact(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// 200: the contact, blocked.
+/// Block a user
+///
+/// Requests end, a contact is kept for the time after the block. Again: changes nothing.
+#[utoipa::path(
+    post,
+    path = "/block",
+    request_body = BlockUserRequest,
+    responses((status = 200, description = "The contact, blocked.", body = ContactView)),
+    extensions(("x-error-codes" = json!([ErrorCode::NotFound]))),
+)]
 async fn block_user(
     Authenticated(me): Authenticated,
     State(services): State<Services>,
@@ -129,7 +213,14 @@ async fn block_user(
     Ok(Json(services.contacts.block(me.user, request.parse()?).await?))
 }
 
-/// 204. Again: changes nothing.
+/// Unblock a user
+///
+/// Again: changes nothing.
+#[utoipa::path(
+    patch,
+    path = "/unblock/{contactId}",
+    responses((status = 204, description = "They are not blocked.")),
+)]
 async fn unblock_user(
     Authenticated(me): Authenticated,
     State(services): State<Services>,
@@ -139,7 +230,15 @@ async fn unblock_user(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// 200: accepted contacts, newest first.
+/// List my contacts
+///
+/// Newest first.
+#[utoipa::path(
+    get,
+    path = "/",
+    params(PageQuery),
+    responses((status = 200, description = "A page of accepted contacts.", body = Page<ContactView>)),
+)]
 async fn list_contacts(
     Authenticated(me): Authenticated,
     State(services): State<Services>,
@@ -148,7 +247,15 @@ async fn list_contacts(
     list(&services, &me, ContactFilter::Contacts, &page).await
 }
 
-/// 200: requests, either way, newest first.
+/// List contact requests
+///
+/// Either way, newest first.
+#[utoipa::path(
+    get,
+    path = "/pending",
+    params(PageQuery),
+    responses((status = 200, description = "A page of requests.", body = Page<ContactView>)),
+)]
 async fn list_requests(
     Authenticated(me): Authenticated,
     State(services): State<Services>,
@@ -157,7 +264,15 @@ async fn list_requests(
     list(&services, &me, ContactFilter::Pending, &page).await
 }
 
-/// 200: whom I have blocked, newest first.
+/// List whom I have blocked
+///
+/// Newest first.
+#[utoipa::path(
+    get,
+    path = "/blocked",
+    params(PageQuery),
+    responses((status = 200, description = "A page of blocked users.", body = Page<ContactView>)),
+)]
 async fn list_blocked(
     Authenticated(me): Authenticated,
     State(services): State<Services>,

@@ -1,39 +1,48 @@
 //! For operators and their machines: `/healthz`, `/readyz`, `/metrics`.
 
-use crate::{ApiState, extract::Json, problem::Problem};
+use crate::{ApiState, extract::Json, openapi::Routes, problem::Problem};
 use axum::{
-    Router,
     extract::{ConnectInfo, Request, State},
     http::header::{CONTENT_TYPE, FORWARDED},
     response::IntoResponse,
-    routing::get,
 };
-use curlew_domain::services::Services;
+use curlew_domain::{ErrorCode, services::Services};
 use serde::Serialize;
 use std::{net::SocketAddr, time::Duration};
 use tokio::time::timeout;
+use utoipa::ToSchema;
+use utoipa_axum::routes;
 
 /// A database that takes longer is not ready.
 const READY_WITHIN: Duration = Duration::from_secs(2);
 
-pub fn routes() -> Router<ApiState> {
-    Router::new()
-        .route("/healthz", get(show_health))
-        .route("/readyz", get(show_readiness))
-        .route("/metrics", get(show_metrics))
+pub fn routes() -> Routes {
+    Routes::of("service").add(routes!(show_health)).add(routes!(show_readiness)).add(routes!(show_metrics))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Health {
     status: &'static str,
 }
 
-/// The process answers.
+/// Ask whether the process answers
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    security(()),
+    responses((status = 200, description = "It does.", body = Health)),
+)]
 async fn show_health() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// The database answers.
+/// Ask whether the database answers
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    security(()),
+    responses((status = 200, description = "It does.", body = Health)),
+)]
 async fn show_readiness(State(services): State<Services>) -> Result<Json<Health>, Problem> {
     match timeout(READY_WITHIN, services.messaging.ping()).await {
         Ok(outcome) => outcome?,
@@ -44,7 +53,16 @@ async fn show_readiness(State(services): State<Services>) -> Result<Json<Health>
     Ok(Json(Health { status: "ready" }))
 }
 
-/// Prometheus' text format. Others than loopback find nothing here unless the operator wishes it.
+/// Read metrics
+///
+/// In the text format of Prometheus. Others than loopback find nothing here unless the operator wishes it.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    security(()),
+    responses((status = 200, description = "The metrics.", body = String, content_type = "text/plain")),
+    extensions(("x-error-codes" = json!([ErrorCode::NotFound]))),
+)]
 async fn show_metrics(State(state): State<ApiState>, request: Request) -> Result<impl IntoResponse, Problem> {
     match state.metrics {
         Some(metrics) if state.metrics_public || is_local(&request) => {

@@ -1,16 +1,14 @@
-//! `/api/chats/…/messages` and `…/events`: sending, reading, receipts.
+//! `/api/chats/…/messages` and `…/events`: sending, reading, receipts; what is done to one message is in `changes`.
+
+mod changes;
 
 use crate::{
-    ApiState,
     extract::{Authenticated, Json, JsonOrEmpty, Path, Query},
+    limits::Meter,
+    openapi::Routes,
     problem::Problem,
 };
-use axum::{
-    Router,
-    extract::State,
-    http::StatusCode,
-    routing::{get, patch, post},
-};
+use axum::{extract::State, http::StatusCode};
 use curlew_domain::{
     Error, ErrorCode,
     event::Event,
@@ -22,35 +20,50 @@ use curlew_domain::{
     services::{Services, messaging::SendRequest},
 };
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::routes;
 
 /// No position lies beyond: the databases count in 63 bits.
 const MAX_SEQ: Seq = i64::MAX as Seq;
 
-pub fn routes() -> Router<ApiState> {
-    Router::new()
-        .route("/{chatId}/messages", post(create_message).get(list_messages))
-        .route("/{chatId}/messages/delivered", post(mark_delivered))
-        .route("/{chatId}/messages/read", post(mark_read))
-        .route("/{chatId}/events", get(list_events))
-        .route("/messages/{messageId}/status", patch(update_message_status))
+pub fn routes() -> Routes {
+    Routes::of("messages")
+        .add(routes!(create_message, list_messages))
+        .add(routes!(mark_delivered))
+        .add(routes!(mark_read))
+        .add(routes!(list_events))
+        .add(routes!(update_message_status))
+        .merge(changes::routes())
 }
 
 /// `?limit=`, and one of `beforeSeq`, `afterSeq` and a `cursor` that stands for either.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct MessagesQuery {
+    /// Most items of the page.
+    #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
+    /// Messages before this position, newest first.
     before_seq: Option<Seq>,
+    /// Messages after this position, oldest first.
     after_seq: Option<Seq>,
+    /// The `nextCursor` of the page before. Opaque.
     cursor: Option<String>,
 }
 
 /// `?limit=`, and `afterSeq` or a `cursor` that stands for it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct EventsQuery {
+    /// Most items of the page.
+    #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
+    /// Events after this position.
+    #[param(default = 0)]
     after_seq: Option<Seq>,
+    /// The `nextCursor` of the page before. Opaque.
     cursor: Option<String>,
 }
 
@@ -108,9 +121,11 @@ fn ambiguous(detail: &'static str) -> Problem {
     Error::invalid("cursor", "conflict", detail).into()
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct RaiseWatermarkRequest {
+    /// A position in the chat's log; one beyond its end is its end.
+    #[schema(example = 7)]
     up_to_seq: Option<Seq>,
 }
 
@@ -121,14 +136,14 @@ impl RaiseWatermarkRequest {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct UpdateMessageStatusRequest {
     status: ReachedStatus,
 }
 
 /// What a receiver can say of a message.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 enum ReachedStatus {
     Delivered,
@@ -136,7 +151,7 @@ enum ReachedStatus {
 }
 
 /// A page of events. `end`: everything that the caller may have up to there is in `items` or before it; ask from there on.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct EventsAnswer {
     items: Vec<Event>,
@@ -144,13 +159,27 @@ struct EventsAnswer {
     end: Seq,
 }
 
-/// 201: the message, stored by this request. 200: it was stored before, under the same `localId`.
+/// Send a message
+///
+/// The answer comes after the commit. With a `localId` a send can be repeated until it is answered, and has its effect once.
+#[utoipa::path(
+    post,
+    path = "/{chatId}/messages",
+    request_body = SendRequest,
+    responses(
+        (status = 201, description = "The message, stored by this request.", body = MessageView),
+        (status = 200, description = "The message, stored before under the same `localId`.", body = MessageView),
+    ),
+    extensions(("x-error-codes" = json!([ErrorCode::NotMember, ErrorCode::Blocked, ErrorCode::UserDeleted, ErrorCode::LocalIdConflict, ErrorCode::TooManyRequests]))),
+)]
 async fn create_message(
     Authenticated(me): Authenticated,
     State(services): State<Services>,
+    meter: Meter,
     Path(chat): Path<ChatId>,
     Json(request): Json<SendRequest>,
 ) -> Result<(StatusCode, Json<MessageView>), Problem> {
+    meter.count_commands(me.user, 1)?;
     let appended = services.messaging.send(me.user, chat, request).await?.await?;
     let new = matches!(appended, Appended::New(_));
     let message = show_own(&services, me.user, &appended).await?;
@@ -171,7 +200,15 @@ async fn show_own(services: &Services, sender: UserId, appended: &Appended) -> R
     Ok(MessageView { status: Some(Status::Sent), ..message })
 }
 
-/// 200: messages, newest first; upwards with `afterSeq`.
+/// List the messages of a chat
+///
+/// Newest first; with `afterSeq` upwards. Give one of `beforeSeq`, `afterSeq` and `cursor`.
+#[utoipa::path(
+    get,
+    path = "/{chatId}/messages",
+    params(MessagesQuery),
+    responses((status = 200, description = "A page of messages.", body = Page<MessageView>)),
+)]
 async fn list_messages(
     Authenticated(me): Authenticated,
     State(services): State<Services>,
@@ -187,7 +224,15 @@ async fn list_messages(
     Ok(Json(Page { items, next_cursor: next.and_then(write_cursor) }))
 }
 
-/// 200: the chat's log as MQTT shows it.
+/// Read the log of a chat
+///
+/// As MQTT shows it, for clients without a session. Give `afterSeq` or `cursor`.
+#[utoipa::path(
+    get,
+    path = "/{chatId}/events",
+    params(EventsQuery),
+    responses((status = 200, description = "A page of events.", body = EventsAnswer)),
+)]
 async fn list_events(
     Authenticated(me): Authenticated,
     State(services): State<Services>,
@@ -201,33 +246,66 @@ async fn list_events(
     Ok(Json(EventsAnswer { items: page.events, next_cursor, end: page.end }))
 }
 
-/// 204: my DELIVERED watermark is at least there.
+/// Say that messages arrived
+///
+/// Raises my DELIVERED watermark, never lowers it. Without `upToSeq` to the end as of this transaction.
+#[utoipa::path(
+    post,
+    path = "/{chatId}/messages/delivered",
+    request_body = Option<RaiseWatermarkRequest>,
+    responses((status = 204, description = "My watermark is at least there.")),
+    extensions(("x-error-codes" = json!([ErrorCode::NotMember, ErrorCode::TooManyRequests]))),
+)]
 async fn mark_delivered(
     Authenticated(me): Authenticated,
     State(services): State<Services>,
+    meter: Meter,
     Path(chat): Path<ChatId>,
     JsonOrEmpty(request): JsonOrEmpty<RaiseWatermarkRequest>,
 ) -> Result<StatusCode, Problem> {
+    meter.count_commands(me.user, 1)?;
     raise(&services, me.user, chat, ReachedStatus::Delivered, request.bound()).await
 }
 
-/// 204: my READ watermark is at least there.
+/// Say that messages were read
+///
+/// Raises my READ and DELIVERED watermarks, never lowers them. Without `upToSeq` to the end as of this transaction.
+#[utoipa::path(
+    post,
+    path = "/{chatId}/messages/read",
+    request_body = Option<RaiseWatermarkRequest>,
+    responses((status = 204, description = "My watermark is at least there.")),
+    extensions(("x-error-codes" = json!([ErrorCode::NotMember, ErrorCode::TooManyRequests]))),
+)]
 async fn mark_read(
     Authenticated(me): Authenticated,
     State(services): State<Services>,
+    meter: Meter,
     Path(chat): Path<ChatId>,
     JsonOrEmpty(request): JsonOrEmpty<RaiseWatermarkRequest>,
 ) -> Result<StatusCode, Problem> {
+    meter.count_commands(me.user, 1)?;
     raise(&services, me.user, chat, ReachedStatus::Read, request.bound()).await
 }
 
-/// 204: my watermark is at least at this message.
+/// Say that a message arrived or was read
+///
+/// Raises my watermark to this message, never lowers it.
+#[utoipa::path(
+    patch,
+    path = "/messages/{messageId}/status",
+    request_body = UpdateMessageStatusRequest,
+    responses((status = 204, description = "My watermark is at least there.")),
+    extensions(("x-error-codes" = json!([ErrorCode::NotMember, ErrorCode::TooManyRequests]))),
+)]
 async fn update_message_status(
     Authenticated(me): Authenticated,
     State(services): State<Services>,
+    meter: Meter,
     Path(message): Path<RowId>,
     Json(request): Json<UpdateMessageStatusRequest>,
 ) -> Result<StatusCode, Problem> {
+    meter.count_commands(me.user, 1)?;
     let message = services.messaging.find(me.user, message).await?;
     raise(&services, me.user, message.chat_id, request.status, message.seq).await
 }

@@ -1,18 +1,24 @@
 //! `/api/users`.
 
 use crate::{
-    ApiState,
     extract::{Authenticated, Json, Path},
+    openapi::Routes,
     problem::Problem,
 };
-use axum::{Router, extract::State, routing::get};
+use axum::extract::State;
 use curlew_domain::{account::UserView, ids::UserId, services::Services};
+use utoipa_axum::routes;
 
-pub fn routes() -> Router<ApiState> {
-    Router::new().route("/{userId}", get(get_user))
+pub fn routes() -> Routes {
+    Routes::of("users").add(routes!(get_user))
 }
 
-/// 200: the public profile.
+/// Read the public profile of a user
+#[utoipa::path(
+    get,
+    path = "/{userId}",
+    responses((status = 200, description = "The profile.", body = UserView)),
+)]
 async fn get_user(
     _: Authenticated,
     State(services): State<Services>,

@@ -3,14 +3,15 @@
 use async_trait::async_trait;
 use curlew_domain::{
     Error, Result,
-    account::{Login, LoginKind, User, Username},
-    chat::{ChatView, MemberView, StayEnd},
+    account::{Login, LoginKind, Privacy, PrivacyChange, User, Username},
+    chat::{ChatSettings, ChatView, MemberView, StayEnd},
     clock::Timestamp,
-    contact::{ContactFilter, ContactView, RelationAction},
+    contact::{ContactFilter, ContactView, FoundUser, RelationAction, SearchPosition, SearchQuery},
     device::Device,
     event::Event,
     ids::{ChatId, DeviceId, LoginId, RowId, Seq, SessionId, Stream, UserId},
-    message::{LogRow, MessageView},
+    message::{LogRow, MessageView, Target},
+    notification::{ChatNotification, NotificationCounts},
     page::{Page, PageRequest},
     plain::{
         DueWill, LastingSession, PlainMessage, PublishPlain, PublishedPlain, QueuePage, Retained, Settle,
@@ -18,11 +19,13 @@ use curlew_domain::{
     ports::{
         relay::{Committed, Relay},
         store::{
-            Accounts, AppendMessage, Appended, ChangeMembers, Chats, Commit, Contacts, EndLogins, Log,
-            LogPage, MessagesFrom, NewGroup, NewLogin, NewPrivateChat, NewUser, Plain, Refreshed, Sessions,
+            Accounts, AppendMessage, Appended, ChangeMembers, ChangeMessage, Chats, Commit, Contacts,
+            DeleteUser, Devices, EndDeletedStay, EndLogins, Log, LogPage, MadeLogin, MessagesFrom, NewGroup,
+            NewLogin, NewPrivateChat, NewUser, Notifications, Plain, Profiles, Refreshed, Sessions,
+            SettingsChange, UpdateChat, UpdatePassword, UpdateProfile,
         },
     },
-    receipt::{Raise, Raised},
+    receipt::{Raise, Raised, Recipient},
     rules::SendFacts,
     session::{CloseSession, Cursors, OpenSession, OpenedSession, SaveSubscriptions, SessionFence},
 };
@@ -49,7 +52,7 @@ impl Accounts for FailingStore {
     async fn create_user(&self, _: NewUser) -> Result<()> {
         away()
     }
-    async fn create_login(&self, _: NewLogin) -> Result<Device> {
+    async fn create_login(&self, _: NewLogin) -> Result<MadeLogin> {
         away()
     }
     async fn find_user(&self, _: UserId) -> Result<Option<User>> {
@@ -80,9 +83,6 @@ impl Accounts for FailingStore {
     async fn find_device_token(&self, _: UserId, _: &str) -> Result<Option<(LoginId, Device)>> {
         away()
     }
-    async fn find_device(&self, _: DeviceId) -> Result<Option<Device>> {
-        away()
-    }
     async fn refresh_login(
         &self,
         _: LoginId,
@@ -102,6 +102,50 @@ impl Accounts for FailingStore {
 }
 
 #[async_trait]
+impl Profiles for FailingStore {
+    async fn find_password_hash(&self, _: UserId) -> Result<Option<String>> {
+        away()
+    }
+    async fn update_profile(&self, _: UpdateProfile) -> Result<User> {
+        away()
+    }
+    async fn update_password(&self, _: UpdatePassword) -> Result<Vec<LoginId>> {
+        away()
+    }
+    async fn update_privacy(&self, _: UserId, _: PrivacyChange) -> Result<Privacy> {
+        away()
+    }
+    async fn delete_user(&self, _: DeleteUser) -> Result<Vec<LoginId>> {
+        away()
+    }
+    async fn list_departing(&self, _: u32) -> Result<Vec<UserId>> {
+        away()
+    }
+    async fn end_deleted_stay(&self, _: EndDeletedStay) -> Result<()> {
+        away()
+    }
+    async fn forget_departing(&self, _: UserId) -> Result<()> {
+        away()
+    }
+}
+
+#[async_trait]
+impl Devices for FailingStore {
+    async fn list_devices(&self, _: UserId, _: Timestamp) -> Result<Vec<Device>> {
+        away()
+    }
+    async fn find_device(&self, _: DeviceId) -> Result<Option<Device>> {
+        away()
+    }
+    async fn rename_device(&self, _: UserId, _: DeviceId, _: String, _: Timestamp) -> Result<Option<Device>> {
+        away()
+    }
+    async fn remove_device(&self, _: UserId, _: DeviceId, _: Timestamp) -> Result<Option<Vec<LoginId>>> {
+        away()
+    }
+}
+
+#[async_trait]
 impl Contacts for FailingStore {
     async fn relate(
         &self,
@@ -110,6 +154,15 @@ impl Contacts for FailingStore {
         _: RelationAction,
         _: Timestamp,
     ) -> Result<(Option<ContactView>, bool)> {
+        away()
+    }
+    async fn search_users(
+        &self,
+        _: UserId,
+        _: SearchQuery,
+        _: Option<SearchPosition>,
+        _: u32,
+    ) -> Result<(Vec<FoundUser>, Option<SearchPosition>)> {
         away()
     }
     async fn list_contacts(&self, _: UserId, _: ContactFilter, _: PageRequest) -> Result<Page<ContactView>> {
@@ -126,6 +179,18 @@ impl Chats for FailingStore {
         away()
     }
     async fn change_members(&self, _: ChangeMembers) -> Result<Option<LogRow>> {
+        away()
+    }
+    async fn update_chat(&self, _: UpdateChat) -> Result<bool> {
+        away()
+    }
+    async fn update_settings(
+        &self,
+        _: UserId,
+        _: ChatId,
+        _: SettingsChange,
+        _: Timestamp,
+    ) -> Result<ChatSettings> {
         away()
     }
     async fn find_chat(&self, _: UserId, _: ChatId) -> Result<Option<ChatView>> {
@@ -163,6 +228,21 @@ impl Log for FailingStore {
     ) -> Result<Option<Vec<MessageView>>> {
         away()
     }
+    async fn change_message(&self, _: ChangeMessage) -> Result<Commit<Target>> {
+        away()
+    }
+    async fn hide_message(&self, _: UserId, _: ChatId, _: RowId, _: Timestamp) -> Result<Commit<Target>> {
+        away()
+    }
+    async fn list_replies(&self, _: UserId, _: RowId, _: PageRequest) -> Result<Option<Page<MessageView>>> {
+        away()
+    }
+    async fn list_recipients(&self, _: ChatId, _: UserId, _: Seq) -> Result<Vec<Recipient>> {
+        away()
+    }
+    async fn locate_message(&self, _: UserId, _: RowId) -> Result<Option<ChatId>> {
+        away()
+    }
     async fn find_message(&self, _: UserId, _: RowId) -> Result<Option<MessageView>> {
         away()
     }
@@ -173,6 +253,25 @@ impl Log for FailingStore {
         away()
     }
     async fn ping(&self) -> Result<()> {
+        away()
+    }
+}
+
+#[async_trait]
+impl Notifications for FailingStore {
+    async fn list_chat_notifications(&self, _: UserId, _: PageRequest) -> Result<Page<ChatNotification>> {
+        away()
+    }
+    async fn list_new_requests(&self, _: UserId, _: u32) -> Result<Vec<ContactView>> {
+        away()
+    }
+    async fn count_notifications(&self, _: UserId) -> Result<NotificationCounts> {
+        away()
+    }
+    async fn clear_notifications(&self, _: UserId, _: ChatId, _: Timestamp) -> Result<()> {
+        away()
+    }
+    async fn mark_requests_viewed(&self, _: UserId, _: Timestamp) -> Result<()> {
         away()
     }
 }
@@ -226,4 +325,7 @@ impl Relay for NoConnections {
     fn committed(&self, _: Vec<Committed>) {}
     fn notify(&self, _: UserId, _: Arc<Event>, _: Option<SessionId>) {}
     async fn end_logins(&self, _: &[LoginId]) {}
+    async fn online_devices(&self, _: UserId) -> Vec<DeviceId> {
+        Vec::new()
+    }
 }
