@@ -128,6 +128,9 @@ fn exit_for(code: ErrorCode) -> Exit {
         | ErrorCode::Forbidden
         | ErrorCode::NotMember
         | ErrorCode::Blocked
+        | ErrorCode::UserDeleted
+        | ErrorCode::MessageDeleted
+        | ErrorCode::TooLate
         | ErrorCode::NotContact
         | ErrorCode::NotFound
         | ErrorCode::MethodNotAllowed

@@ -1,5 +1,6 @@
 //! Which adapter stands behind which port. Nothing else in this crate names the store, the broker or the API.
 
+mod forwarded;
 mod http;
 mod operator;
 
@@ -12,7 +13,8 @@ use crate::{
     data_dir::{DataDirError, LockedDataDir},
     failure::Failure,
 };
-use curlew_api::ApiState;
+use axum::middleware::map_response;
+use curlew_api::{ApiState, RateLimits, limits::Limiter, protect};
 use curlew_broker::{
     Registry,
     connection::Edge,
@@ -24,11 +26,11 @@ use curlew_broker::{
         websocket,
     },
     places::Places,
-    rate,
 };
 use curlew_domain::{
     clock::System,
     ports::{relay::Relay, store::Store},
+    rate::{RatesByUser, UserLimits},
     rules::MembershipLimits,
     secret::Secret,
     services::{self, AccountsConfig, Base, Limits, RegistrationMode, Services},
@@ -150,10 +152,22 @@ fn told(public_host: Option<&str>, endpoints: &Endpoints) -> services::Endpoints
 fn limits(config: &Config) -> Limits {
     Limits {
         text_bytes: config.limits.text_bytes,
+        delete_window: Some(config.limits.delete_window).filter(|window| !window.is_zero()),
         membership: MembershipLimits {
             group_members: u32::try_from(config.limits.group_members).unwrap_or(u32::MAX),
             require_contact: config.chats.require_contact,
         },
+    }
+}
+
+fn rate_limits(config: &Config) -> RateLimits {
+    let limits = &config.limits;
+    RateLimits {
+        login_per_minute: limits.login_per_minute,
+        login_per_account_per_hour: limits.login_per_account_per_hour,
+        login_per_address_per_minute: limits.login_per_address_per_minute,
+        registration_per_address_per_hour: limits.registration_per_address_per_hour,
+        contact_requests_per_day: limits.contact_requests_per_day,
     }
 }
 
@@ -233,6 +247,10 @@ impl Node {
         let Self { core, http, mqtt, mqtts, config, metrics, shutdown, .. } = self;
         let Core { store, services, registry } = core;
         let connections = TaskTracker::new();
+        let rates = RatesByUser::new(UserLimits {
+            messages_per_second: config.limits.messages_per_second,
+            plain_messages_per_second: config.limits.plain_messages_per_second,
+        });
         let edge = Arc::new(Edge {
             services: services.clone(),
             registry: Arc::clone(&registry),
@@ -242,10 +260,7 @@ impl Node {
             max_packet_bytes: u32::try_from(config.limits.mqtt_packet_bytes).unwrap_or(u32::MAX),
             in_flight: config.limits.in_flight,
             keep_alive_max: config.mqtt.keep_alive_max,
-            rates: rate::Limits {
-                messages_per_second: config.limits.messages_per_second,
-                plain_messages_per_second: config.limits.plain_messages_per_second,
-            },
+            rates: Arc::clone(&rates),
         });
         let gate = gate("curlew_mqtt_connections_refused_total", Opening::Header, &config);
         let background = TaskTracker::new();
@@ -261,8 +276,11 @@ impl Node {
         state.metrics = Some(metrics);
         state.metrics_public = config.metrics.public;
         state.limits.body_bytes = state.limits.body_bytes.max(config.limits.text_bytes * ESCAPED + BODY_REST);
+        state.limiter = Arc::new(Limiter::new(rate_limits(&config), rates));
+        state.cors = config.http.cors_origins.clone();
         let requests = state.tasks.clone();
-        let websocket = websocket::router(Arc::clone(&gate), Arc::clone(&edge), connections.clone());
+        let websocket = websocket::router(Arc::clone(&gate), Arc::clone(&edge), connections.clone())
+            .layer(map_response(protect));
         let router = curlew_api::router(state).merge(websocket);
         let opening = if config.proxy.http { Opening::Header } else { Opening::Plain };
         let web_gate = self::gate("curlew_http_connections_refused_total", opening, &config);
@@ -303,13 +321,16 @@ impl Node {
     }
 }
 
-/// Forgets expired sessions, and lets the metrics forget what nobody asked for.
+/// Forgets expired sessions, finishes deletions that were cut off, and lets the metrics forget what nobody asked for.
 async fn keep_house(services: Services, metrics: PrometheusHandle, stop: CancellationToken) {
     loop {
         match services.sessions.prune().await {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "expired sessions forgotten"),
             Err(error) => tracing::warn!(%error, "expired sessions could not be forgotten"),
+        }
+        if let Err(error) = services.profiles.finish_deletions().await {
+            tracing::warn!(%error, "the deletion of an account could not be finished");
         }
         metrics.run_upkeep();
         tokio::select! {

@@ -2,6 +2,7 @@
 
 mod idle;
 mod plain;
+mod rest;
 mod sends;
 
 use crate::{config::CommonFlags, failure::Failure, output::OutputOpts};
@@ -17,12 +18,19 @@ use uuid::Uuid;
 pub enum Command {
     /// Durable sends: how many per second, and how long each waits for its acknowledgement
     ///
-    /// The server must let its users send as fast as they can: CURLEW_LIMITS_MESSAGES_PER_SECOND=0.
+    /// The server must let its users send and register as fast as they can: CURLEW_LIMITS_MESSAGES_PER_SECOND=0,
+    /// CURLEW_LIMITS_REGISTRATION_PER_ADDRESS_PER_HOUR=0.
     Sends(sends::Opts),
     /// Messages at QoS 1 in the plain lane, or through another broker: how many per second, and what each costs the server
     ///
-    /// The server must let its users publish as fast as they can: CURLEW_LIMITS_PLAIN_MESSAGES_PER_SECOND=0.
+    /// The server must let its users publish and register as fast as they can:
+    /// CURLEW_LIMITS_PLAIN_MESSAGES_PER_SECOND=0, CURLEW_LIMITS_REGISTRATION_PER_ADDRESS_PER_HOUR=0.
     Plain(plain::Opts),
+    /// The requests that apps make most: how many per second, how long each takes, how many SQL statements
+    ///
+    /// The server must let its users ask as fast as they can: CURLEW_LIMITS_MESSAGES_PER_SECOND=0,
+    /// CURLEW_LIMITS_LOGIN_PER_MINUTE=0 and its like.
+    Rest(rest::Opts),
     /// Idle connections: memory of the server for each
     Idle(idle::Opts),
 }
@@ -50,6 +58,7 @@ pub fn run(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Sends(opts) => sends::run(opts),
         Command::Plain(opts) => plain::run(opts),
+        Command::Rest(opts) => rest::run(opts),
         Command::Idle(opts) => idle::run(opts),
     }
 }

@@ -1,12 +1,13 @@
 //! The kinds of values: how a text becomes one, what is allowed, and how it may be shown.
 
 use super::secret_url::show_url;
+use curlew_api::CorsOrigins;
 use curlew_domain::secret::Secret;
 use ipnet::IpNet;
 use std::{
     borrow::Cow,
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     ops::RangeInclusive,
     path::PathBuf,
     str::FromStr,
@@ -134,6 +135,49 @@ pub(super) fn networks() -> Kind<Vec<IpNet>> {
     })
 }
 
+/// Origins of web pages between commas, or `*`; none when empty.
+pub(super) fn origins() -> Kind<CorsOrigins> {
+    let allowed = "* or origins between commas, as browsers send them: a scheme and a host, a port that is not the scheme's \
+                   own, and no path, such as https://chat.example, http://localhost:3000";
+    Kind::new(allowed, |text| match text {
+        "" => Some(CorsOrigins::None),
+        "*" => Some(CorsOrigins::Any),
+        list => {
+            let origins =
+                list.split(',').map(|part| origin(&part.trim().to_ascii_lowercase())?.try_into().ok());
+            origins.collect::<Option<_>>().map(CorsOrigins::Only)
+        }
+    })
+}
+
+/// <https://www.rfc-editor.org/rfc/rfc6454#section-6.2>. Compared byte by byte with what a browser sends, so that one which
+/// no browser sends helps nobody. Apps have schemes of their own, such as `capacitor://localhost`.
+fn origin(text: &str) -> Option<String> {
+    let (scheme, authority) = text.split_once("://")?;
+    let is_name = |text: &str, others: &str| {
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || others.contains(c))
+    };
+    let (host, port) = match authority.rsplit_once(':') {
+        // That colon is one of an IPv6 address.
+        Some((_, port)) if port.ends_with(']') => (authority, None),
+        Some((host, port)) => (host, Some(port)),
+        None => (authority, None),
+    };
+    let good_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(six) => six.parse::<Ipv6Addr>().is_ok_and(|address| address.to_string() == six),
+        None => is_name(host, ".-_"),
+    };
+    let own_port = match scheme {
+        "http" => 80,
+        "https" => 443,
+        _ => 0,
+    };
+    let good_port = port.is_none_or(|port| {
+        port.parse::<u16>().is_ok_and(|number| number != own_port && number.to_string() == port)
+    });
+    (is_name(scheme, "+-.") && good_host && good_port).then(|| text.to_owned())
+}
+
 pub(super) fn address() -> Kind<SocketAddr> {
     Kind::new("an IP address and a port, such as 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080", |text| {
         text.parse().ok()
@@ -231,6 +275,37 @@ mod tests {
             assert_eq!(cost.parse(text), None, "{text}");
         }
         assert_eq!(cost.allowed, "a whole number from 4 to 16");
+    }
+
+    #[test]
+    fn origins_are_as_browsers_send_them() {
+        assert_eq!(origins().parse(""), Some(CorsOrigins::None));
+        assert_eq!(origins().parse("*"), Some(CorsOrigins::Any));
+        let listed = "https://Chat.example, http://[::1]:3000,http://[2001:db8::1],capacitor://localhost";
+        let Some(CorsOrigins::Only(some)) = origins().parse(listed) else { panic!("four origins") };
+        assert_eq!(
+            some,
+            ["https://chat.example", "http://[::1]:3000", "http://[2001:db8::1]", "capacitor://localhost"]
+        );
+        for bad in [
+            "chat.example",
+            "null",
+            "https://",
+            "https://x/",
+            "https://x/app",
+            "https://x:443",
+            "http://x:080",
+            "http://x:",
+            "https://u@x",
+            "https://*.x",
+            "http://[::1",
+            "http://[0::1]",
+            "https://x,",
+            "*,https://x",
+            "https://a b",
+        ] {
+            assert_eq!(origins().parse(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::kind::{Database, LogFormat, Registration};
 use super::{Resolver, kind};
+use curlew_api::CorsOrigins;
 use curlew_domain::secret::Secret;
 use ipnet::IpNet;
 use std::{
@@ -89,6 +90,8 @@ settings! {
     http: Http {
         /// Address of the HTTP server; port 0: any.
         listen: SocketAddr = "127.0.0.1:8080", kind::address();
+        /// Origins of web pages, between commas, that may use the API from a browser, with their scheme; *: all.
+        cors_origins: CorsOrigins = "", kind::origins();
     }
     /// MQTT over TCP.
     mqtt: Mqtt {
@@ -112,10 +115,11 @@ settings! {
     }
     /// Load balancers.
     proxy: Proxy {
-        /// IP addresses and networks of load balancers, between commas. They must send a PROXY header of version 2;
-        /// from nobody else is one read.
+        /// IP addresses and networks of load balancers, between commas. They must send a PROXY header of version 2 on
+        /// the MQTT ports; from nobody else is one read.
         trusted: Vec<IpNet> = "", kind::networks();
-        /// Whether they send it on the HTTP port, too (REST, MQTT over WebSocket).
+        /// Whether they send it on the HTTP port, too (REST, MQTT over WebSocket). If not, they are believed there when they
+        /// say in X-Forwarded-For or Forwarded from where a request comes.
         http: bool = "false", kind::boolean();
     }
     /// Measurements.
@@ -148,6 +152,8 @@ settings! {
     limits: Limits {
         /// Bytes of a message's text.
         text_bytes: usize = "16384", kind::whole(1..=1_048_576);
+        /// How long a sender may delete a message for everyone: 1h, 2d; 0: for ever.
+        delete_window: Duration = "2d", kind::duration(0..=36_500 * DAY_MS, "a duration such as 1h or 2d, or 0 for no limit");
         /// Members of a group.
         group_members: usize = "1024", kind::whole(2..=65_536);
         /// Devices of a user with a live login.
@@ -156,11 +162,21 @@ settings! {
         mqtt_packet_bytes: usize = "262144", kind::whole(1_024..=16_777_216);
         /// Unacknowledged MQTT messages of a session, each way.
         in_flight: u16 = "64", kind::whole(1..=65_535);
-        /// Commands that a user may publish per second, four times as many at once; who is faster is read later. 0: no
-        /// limit.
+        /// Commands that a user may publish per second, four times as many at once; who is faster is read later over
+        /// MQTT and refused over REST. 0: no limit.
         messages_per_second: u32 = "30", kind::whole(0..=1_000_000);
         /// The same for topics under users/{me}/x/ and chats/{chat}/x/.
         plain_messages_per_second: u32 = "200", kind::whole(0..=1_000_000);
+        /// Sign-ins to one account from one address, per minute; 0: no limit, here and below.
+        login_per_minute: u32 = "5", kind::whole(0..=1_000_000);
+        /// Sign-ins to one account, per hour.
+        login_per_account_per_hour: u32 = "100", kind::whole(0..=1_000_000);
+        /// Sign-ins from one address (of IPv6: from one /64), per minute.
+        login_per_address_per_minute: u32 = "30", kind::whole(0..=1_000_000);
+        /// Registrations from one address, per hour.
+        registration_per_address_per_hour: u32 = "10", kind::whole(0..=1_000_000);
+        /// Contact requests of one user, per day.
+        contact_requests_per_day: u32 = "50", kind::whole(0..=1_000_000);
         /// MQTT connections of this node; as many again over HTTP.
         connections: usize = "10000", kind::whole(1..=10_000_000);
         /// Connections from one address (of IPv6: from one /64; loopback is not counted), MQTT and HTTP each; 0: no

@@ -1,8 +1,12 @@
 //! The HTTP server. In place of `axum::serve`, which bounds neither the number of connections nor the time a client may
 //! take for a header.
 
+use super::forwarded::client_address;
 use axum::{Router, body::Body, extract::ConnectInfo};
-use curlew_broker::listener::gate::{self, Gate};
+use curlew_broker::listener::{
+    gate::{self, Gate, Opening},
+    proxy::Trusted,
+};
 use hyper::{Request, body::Incoming, server::conn::http1::Builder, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
@@ -10,8 +14,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
+/// Bytes of a request's head (request line and header fields). A longer one, or one of more than 100 fields, is 431: an
+/// answer of hyper's, which knows no route yet, without a body.
+const MAX_HEAD: usize = 32 * 1024;
+
 /// Serves `router`, which finds the client's address in `ConnectInfo`, until `stop`; then until the requests under way
 /// are answered. A connection is closed when its next header is not there within `header_timeout`.
+///
+/// Trusted peers that do not begin with a PROXY header may tell by header fields whom they speak for.
 pub async fn run(
     listener: TcpListener,
     gate: Arc<Gate>,
@@ -21,7 +31,13 @@ pub async fn run(
 ) {
     let connections = TaskTracker::new();
     let stopping = stop.clone();
-    let serve = move |socket, peer| serve(socket, peer, router.clone(), header_timeout, stopping.clone());
+    let proxies = Arc::new(match gate.opening {
+        Opening::Plain => gate.trusted.clone(),
+        Opening::Header => Trusted::default(),
+    });
+    let serve = move |socket, peer| {
+        serve(socket, peer, Arc::clone(&proxies), router.clone(), header_timeout, stopping.clone())
+    };
     gate::run(listener, gate, connections.clone(), stop, serve).await;
     connections.close();
     connections.wait().await;
@@ -30,17 +46,20 @@ pub async fn run(
 async fn serve(
     socket: TcpStream,
     peer: SocketAddr,
+    proxies: Arc<Trusted>,
     router: Router,
     header_timeout: Duration,
     stop: CancellationToken,
 ) {
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(ConnectInfo(peer));
+        // Everything behind this line sees the client's address.
+        let client = client_address(peer, request.headers(), &proxies);
+        request.extensions_mut().insert(ConnectInfo(client));
         router.clone().oneshot(request)
     });
     let mut builder = Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(header_timeout);
+    builder.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(MAX_HEAD);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service).with_upgrades());
     let served = tokio::select! {
         served = connection.as_mut() => served,
@@ -58,10 +77,7 @@ async fn serve(
 mod tests {
     use super::*;
     use axum::routing::get;
-    use curlew_broker::{
-        listener::{gate::Opening, proxy::Trusted},
-        places::Places,
-    };
+    use curlew_broker::places::Places;
     use std::time::Instant;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
