@@ -2,7 +2,10 @@
 
 use crate::{server::Endpoints, wait::within};
 pub use reqwest::Method;
-use reqwest::{Client, header::HeaderMap};
+use reqwest::{
+    Client,
+    header::{HeaderMap, HeaderName},
+};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -12,18 +15,38 @@ pub struct Http {
     endpoints: Arc<Endpoints>,
     client: Client,
     token: Option<String>,
+    /// `If-None-Match`.
+    known: Option<String>,
 }
 
 impl Http {
     /// A client that presents `token`, if there is one.
     pub fn new(endpoints: Arc<Endpoints>, token: Option<String>) -> Self {
-        Self { endpoints, client: Client::new(), token }
+        Self { endpoints, client: Client::new(), token, known: None }
     }
 
     /// The same client with another token.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {
         Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
+    /// The same client, which has the answer with this `ETag`.
+    #[must_use]
+    pub fn that_knows(&self, etag: &str) -> Self {
+        Self { known: Some(etag.to_owned()), ..self.clone() }
+    }
+
+    /// The same client, which sends these header fields, too, and no others of this kind.
+    #[must_use]
+    pub fn with_headers(&self, fields: &[(&str, &str)]) -> Self {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            let name = HeaderName::try_from(*name).expect("a name");
+            headers.append(name, value.parse().expect("a value"));
+        }
+        let client = Client::builder().default_headers(headers).build().expect("a client");
+        Self { client, ..self.clone() }
     }
 
     /// GET.
@@ -54,6 +77,16 @@ impl Http {
     /// DELETE.
     pub async fn delete(&self, path: &str) -> Answer {
         self.request(Method::DELETE, path, None).await
+    }
+
+    /// PUT.
+    pub async fn put(&self, path: &str, body: Value) -> Answer {
+        self.request(Method::PUT, path, Some(body)).await
+    }
+
+    /// DELETE with a body.
+    pub async fn delete_with(&self, path: &str, body: Value) -> Answer {
+        self.request(Method::DELETE, path, Some(body)).await
     }
 
     /// A request that must be answered.
@@ -87,11 +120,15 @@ impl Http {
     ) -> reqwest::Result<Answer> {
         let what = format!("{method} {path}");
         // Everything that is not at the root is below `/api`.
-        let base = if ["/healthz", "/readyz", "/metrics"].contains(&path) { "" } else { "/api" };
+        let base =
+            if ["/docs", "/docs/", "/healthz", "/readyz", "/metrics"].contains(&path) { "" } else { "/api" };
         let mut request =
             self.client.request(method, format!("http://{}{base}{path}", self.endpoints.http()));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
+        }
+        if let Some(etag) = &self.known {
+            request = request.header("If-None-Match", etag);
         }
         if let Some((content_type, body)) = body {
             request = request.header("Content-Type", content_type).body(body);
@@ -132,6 +169,11 @@ impl Answer {
             .unwrap_or_else(|error| panic!("{}: {error}: {}", self.what, self.text))
     }
 
+    /// The body, null when it is none of JSON.
+    pub fn json_or_null(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_default()
+    }
+
     /// A header field, empty when it is not there.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
@@ -153,6 +195,8 @@ impl Answer {
         assert!(body["errors"].is_array(), "{what}");
         let mut fields: Vec<_> = body.as_object().expect("an object").keys().map(String::as_str).collect();
         fields.sort_unstable();
+        // The one code with a member of its own.
+        fields.retain(|field| code != "device-limit" || *field != "devices");
         assert_eq!(fields, ["code", "detail", "errors", "requestId", "status", "title", "type"], "{what}");
         body
     }

@@ -346,7 +346,18 @@ impl Drop for TestServer {
     }
 }
 
-/// A command line of the program under test: cheap hashing, no limit on how fast a user publishes, and nothing of this
+/// Limits on how often something is done: all tests come from one address, and in a hurry.
+const UNLIMITED: [&str; 7] = [
+    "MESSAGES_PER_SECOND",
+    "PLAIN_MESSAGES_PER_SECOND",
+    "LOGIN_PER_MINUTE",
+    "LOGIN_PER_ACCOUNT_PER_HOUR",
+    "LOGIN_PER_ADDRESS_PER_MINUTE",
+    "REGISTRATION_PER_ADDRESS_PER_HOUR",
+    "CONTACT_REQUESTS_PER_DAY",
+];
+
+/// A command line of the program under test: cheap hashing, no limit on how often anything is done, and nothing of this
 /// process's own configuration.
 pub fn curlew() -> Command {
     let mut command = Command::new(program());
@@ -359,7 +370,9 @@ pub fn curlew() -> Command {
         }
     }
     command.env("CURLEW_AUTH_BCRYPT_COST", "4");
-    command.env("CURLEW_LIMITS_MESSAGES_PER_SECOND", "0").env("CURLEW_LIMITS_PLAIN_MESSAGES_PER_SECOND", "0");
+    for limit in UNLIMITED {
+        command.env(format!("CURLEW_LIMITS_{limit}"), "0");
+    }
     command
 }
 

@@ -29,9 +29,21 @@ pub async fn open(
     address: SocketAddr,
     subprotocol: Option<&'static str>,
 ) -> Result<(WebSocketStream<TcpStream>, Option<String>), Error> {
+    open_from(address, subprotocol, &[]).await
+}
+
+/// The same, with header fields of a proxy.
+///
+/// # Errors
+/// The handshake was refused.
+pub async fn open_from(
+    address: SocketAddr,
+    subprotocol: Option<&'static str>,
+    fields: &[(&'static str, &'static str)],
+) -> Result<(WebSocketStream<TcpStream>, Option<String>), Error> {
     let mut request = format!("ws://{address}/mqtt").into_client_request()?;
-    if let Some(name) = subprotocol {
-        request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(name));
+    for (name, value) in subprotocol.map(|name| ("Sec-WebSocket-Protocol", name)).iter().chain(fields) {
+        request.headers_mut().insert(*name, HeaderValue::from_static(value));
     }
     let (socket, answer) = client_async(request, TcpStream::connect(address).await?).await?;
     let chosen = answer.headers().get("Sec-WebSocket-Protocol").and_then(|name| name.to_str().ok());

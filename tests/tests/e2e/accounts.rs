@@ -1,5 +1,11 @@
 //! Register, sign in, refresh, profile.
 
+mod deletion;
+mod devices;
+mod privacy;
+mod profile;
+
+use crate::pluck;
 use curlew_tests::{
     Actor, Engine, Http, Protocol, RawClient, TestServer, Value, actor::PASSWORD, both_engines, json,
     mqtt::raw::Connect, wait::eventually,
@@ -26,6 +32,12 @@ fn is_time(value: &Value) -> bool {
     let form =
         |text: &str| -> String { text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect() };
     value.as_str().is_some_and(|text| form(text) == "0000-00-00T00:00:00.000Z")
+}
+
+/// The reason in the DISCONNECT of a connection that the server has ended, which is closed within a second.
+async fn closed_within_a_second(raw: &mut RawClient) -> Option<u8> {
+    let closed = tokio::time::timeout(std::time::Duration::from_secs(1), raw.closed()).await;
+    closed.expect("it is closed within a second")
 }
 
 async fn profile(http: &Http) -> Value {
@@ -166,6 +178,7 @@ both_engines! {
         let problem = answer.expect_problem(409, "device-limit");
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.contains("phone") && detail.contains("tablet"), "it lists them: {detail}");
+        assert_eq!(pluck(&problem["devices"], "/id"), [alice.device_id.as_str(), &tablet.device_id]);
         tablet.http.post_nothing("/auth/logout").await.expect(204);
         server.anonymous().post("/auth/login", login).await.expect(200);
     }

@@ -10,6 +10,8 @@
 //! | 7 bad input | [`bad_requests`], [`bad_packets`], [`refused_commands`] |
 //! | 9 a failure that may pass is never acknowledged | [`durability`] |
 //!
+//! Real answers are held against the OpenAPI document ([`openapi`]).
+//!
 //! The rest is what people do ([`accounts`], [`contacts`], [`chats`], [`messages`], [`receipts`]), how connections and
 //! processes begin and end ([`sessions`], [`lifecycle`]), the letter of MQTT ([`standard`]), ordinary MQTT beside the chats
 //! ([`plain`]), a client that others wrote ([`mqttjs`]) and what operators use ([`program`]).
@@ -17,17 +19,24 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests, too")]
 
 mod accounts;
+mod authorization;
 mod bad_packets;
 mod bad_requests;
+mod changes;
 mod chats;
 mod contacts;
 mod delivery;
 mod durability;
 mod entitlement;
+mod exchange;
+mod groups;
+mod http_hardening;
 mod idempotency;
 mod lifecycle;
 mod messages;
 mod mqttjs;
+mod notifications;
+mod openapi;
 mod plain;
 mod program;
 mod receipts;

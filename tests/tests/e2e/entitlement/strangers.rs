@@ -20,8 +20,9 @@ async fn scene(server: &TestServer) -> (Actor, Actor, Actor, Chat, Sent, Chat) {
 }
 
 /// Every way to ask for a chat or a message, over REST.
-async fn requests(mallory: &Actor, chat: &str, message: &str, victim: &Actor) -> Vec<Answer> {
+async fn requests(mallory: &Actor, hers: &Chat, chat: &str, message: &str, victim: &Actor) -> Vec<Answer> {
     let http = &mallory.http;
+    let own = mallory.post(hers, "mine").await;
     let (chat_path, message_path) = (format!("/chats/{chat}"), format!("/chats/messages/{message}"));
     vec![
         http.get(&chat_path).await,
@@ -34,18 +35,35 @@ async fn requests(mallory: &Actor, chat: &str, message: &str, victim: &Actor) ->
         http.post(&format!("{chat_path}/members"), json!({ "userIds": [mallory.id] })).await,
         http.delete(&format!("{chat_path}/members/{}", victim.id)).await,
         http.post_nothing(&format!("{chat_path}/leave")).await,
+        http.patch(&chat_path, json!({ "name": "mine" })).await,
+        http.patch(&format!("{chat_path}/settings"), json!({ "pinned": true })).await,
+        http.patch(&format!("{chat_path}/members/{}", victim.id), json!({ "role": "member" })).await,
         http.patch(&format!("{message_path}/status"), json!({ "status": "READ" })).await,
+        http.patch(&message_path, json!({ "text": "mine" })).await,
+        http.delete(&message_path).await,
+        http.delete(&format!("{message_path}?for=everyone")).await,
+        http.post(&format!("{message_path}/reactions"), json!({ "emoji": "👍" })).await,
+        http.get(&format!("{message_path}/replies")).await,
+        http.get(&format!("{message_path}/info")).await,
+        http.post(&format!("{message_path}/forward"), json!({ "chatIds": [hers.0] })).await,
+        // A foreign id in a body, of a chat or a message that is one's own otherwise.
+        http.post(&format!("/chats/messages/{}/forward", own.id), json!({ "chatIds": [chat] })).await,
+        http.post(
+            &format!("/chats/{hers}/messages"),
+            json!({ "type": "TEXT", "text": "re", "replyToId": message }),
+        )
+        .await,
     ]
 }
 
 both_engines! {
     async fn a_foreign_chat_looks_over_rest_as_one_that_does_not_exist(server) {
-        let (alice, mallory, _, chat, secret, _) = scene(&server).await;
+        let (alice, mallory, _, chat, secret, hers) = scene(&server).await;
         let group = alice.group("us", &[]).await;
         let in_group = alice.post(&group, "secret").await;
-        let nothing = requests(&mallory, NOWHERE, NOWHERE, &alice).await;
+        let nothing = requests(&mallory, &hers, NOWHERE, NOWHERE, &alice).await;
         for (chat, message) in [(&chat, &secret), (&group, &in_group)] {
-            let foreign = requests(&mallory, &chat.0, &message.id, &alice).await;
+            let foreign = requests(&mallory, &hers, &chat.0, &message.id, &alice).await;
             for (foreign, nothing) in foreign.into_iter().zip(&nothing) {
                 let of_nothing = nothing.clone().expect_problem(404, "not-found");
                 let of_foreign = foreign.expect_problem(404, "not-found");
@@ -119,8 +137,29 @@ both_engines! {
     }
 
     async fn publishing_to_a_foreign_chat_is_refused_as_to_one_that_does_not_exist(server) {
-        let (alice, mallory, _, chat, secret, _) = scene(&server).await;
+        let (alice, mallory, _, chat, secret, hers) = scene(&server).await;
         let mut raw = mallory.raw(Protocol::V5, Connect::default()).await;
+        let about = |message: &str| {
+            [
+                ("edit", json!({ "messageId": message, "text": "mine" })),
+                ("react", json!({ "messageId": message, "emoji": "👍" })),
+                ("delete", json!({ "messageId": message, "for": "everyone" })),
+                ("delete", json!({ "messageId": message })),
+                ("send", json!({ "type": "TEXT", "text": "re", "replyToId": message })),
+            ]
+        };
+        for (of_foreign, of_nothing) in about(&secret.id).into_iter().zip(about(NOWHERE)) {
+            let mut answers = Vec::new();
+            for (target, (kind, body)) in
+                [(chat.0.as_str(), &of_foreign), (&hers.0, &of_foreign), (&hers.0, &of_nothing), (NOWHERE, &of_nothing)]
+            {
+                raw.publish(&format!("chats/{target}/{kind}"), body.to_string().as_bytes(), 1, 1).await;
+                let answer = raw.puback(1).await;
+                assert!(answer.1.reason_string.starts_with("not-found"), "{kind} {target}: {answer:?}");
+                answers.push(answer);
+            }
+            assert!(answers[1] == answers[2] && answers[0] == answers[3], "{answers:?}");
+        }
         for kind in ["send", "receipts"] {
             let body = if kind == "send" { text("hi", "1") } else { br#"{"read":1}"#.to_vec() };
             let mut answers = Vec::new();
