@@ -109,7 +109,7 @@ pub async fn start(edge: &Edge, publisher: &Publisher, command: &Command) -> Box
     let reply = plain::reply_to(publisher, command);
     let show = reply.is_some();
     let started = match parsed {
-        topic::Command::Send(chat) => send(services, publisher.user, chat, &command.payload).await,
+        topic::Command::Send(chat) => send(services, publisher.user, chat, &command.payload, show).await,
         topic::Command::Receipts(chat) => raise(services, publisher, chat, &command.payload),
         topic::Command::Edit(chat) => edit(services, publisher.user, chat, &command.payload, show).await,
         topic::Command::React(chat) => react(services, publisher.user, chat, &command.payload, show).await,
@@ -158,14 +158,15 @@ fn done(properties: Vec<(String, String)>) -> Outcome {
     Outcome::Done { properties, recorded: false }
 }
 
-async fn send(services: &Services, user: UserId, chat: ChatId, payload: &[u8]) -> Started {
+async fn send(services: &Services, user: UserId, chat: ChatId, payload: &[u8], show: bool) -> Started {
     let request: SendRequest = parse(payload)?;
     let commit = services.messaging.send(user, chat, request).await?;
+    let messaging = Arc::clone(&services.messaging);
     let sent = async move {
         let appended = commit.await?;
         let row = appended.row();
         let properties = vec![("messageId".into(), row.id.to_string()), ("seq".into(), row.seq.to_string())];
-        let message = row.message_for(user);
+        let message = if show { messaging.show_sent(user, &appended).await.ok() } else { None };
         Ok((done(properties), message.and_then(|message| serde_json::to_value(message).ok())))
     };
     Ok(sent.boxed())

@@ -536,6 +536,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
                 self.session.handle_row(row.stream, row.seq, || shared.payload(self.me));
             }
             Delivery::Hint(stream, seq) => self.session.handle_hint(stream, seq),
+            Delivery::Stale(stream) => self.session.handle_emptied(stream, 0),
             Delivery::Joined(chat, joined_seq) => self.session.handle_joined(chat, joined_seq),
             Delivery::Receipt(chat, event) => self.session.handle_receipt(chat, || event.payload()),
             Delivery::Signal(message, from) => {

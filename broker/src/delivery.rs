@@ -70,6 +70,8 @@ pub enum Delivery {
     Row(Arc<SharedRow>),
     /// Rows of another log were committed up to here.
     Hint(Stream, Seq),
+    /// The user has hidden a row of this log: what waits of it may show it.
+    Stale(Stream),
     /// The user entered a chat.
     Joined(ChatId, Seq),
     /// A state event of the chat's receipts.

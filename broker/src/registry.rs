@@ -397,21 +397,20 @@ impl State {
                         self.tell(user, &Delivery::Hint(Stream::Chat(chat), later.seq));
                     }
                 }
+                if let Entry::MessageHidden { chat, .. } = row.entry {
+                    self.tell(user, &Delivery::Stale(Stream::Chat(chat)));
+                }
                 self.tell(user, &Delivery::Hint(row.stream, row.seq));
             }
             Stream::Chat(chat) => {
                 if let Some(members) = self.chats.get(&chat) {
-                    let delivery = Delivery::Row(Arc::new(SharedRow::new(Arc::clone(row))));
-                    // Who joined after the message that was edited may not have it, or have it from an earlier stay: the
-                    // log tells when it is read.
-                    let hint = Delivery::Hint(row.stream, row.seq);
-                    let shows = match &row.entry {
-                        Entry::MessageEdited { target, .. } => target.seq,
-                        _ => row.seq,
+                    // Whether somebody may have the message that was edited, or has hidden it, the log tells when it is read.
+                    let delivery = match &row.entry {
+                        Entry::MessageEdited { .. } => Delivery::Hint(row.stream, row.seq),
+                        _ => Delivery::Row(Arc::new(SharedRow::new(Arc::clone(row)))),
                     };
-                    for (user, joined_seq) in members.iter().filter(|(_, joined_seq)| **joined_seq <= row.seq)
-                    {
-                        self.tell(*user, if *joined_seq <= shows { &delivery } else { &hint });
+                    for (user, _) in members.iter().filter(|(_, joined_seq)| **joined_seq <= row.seq) {
+                        self.tell(*user, &delivery);
                     }
                 }
                 if let Entry::MembersChanged(change) = &row.entry {
@@ -421,6 +420,16 @@ impl State {
                 }
             }
         }
+    }
+
+    /// Tells the connections of these logins to end; answers them.
+    fn end_logins(&self, logins: &[LoginId]) -> Vec<Arc<Handle>> {
+        let handles = self.users.values().flat_map(|online| &online.handles);
+        let concerned: Vec<_> = handles.filter(|handle| logins.contains(&handle.login())).cloned().collect();
+        for handle in &concerned {
+            handle.end.send_replace(Some(Ending::LoginEnded));
+        }
+        concerned
     }
 
     fn tell(&self, user: UserId, delivery: &Delivery) {
@@ -482,6 +491,7 @@ impl Relay for Registry {
                         online.lane.deliver(delivery);
                     }
                 }
+                Committed::LoginsEnded(logins) => drop(state.end_logins(logins)),
             }
         }
     }
@@ -498,14 +508,7 @@ impl Relay for Registry {
     }
 
     async fn end_logins(&self, logins: &[LoginId]) {
-        let concerned: Vec<_> = {
-            let state = self.lock();
-            let handles = state.users.values().flat_map(|online| &online.handles);
-            handles.filter(|handle| logins.contains(&handle.login())).cloned().collect()
-        };
-        for handle in &concerned {
-            handle.end.send_replace(Some(Ending::LoginEnded));
-        }
+        let concerned = self.lock().end_logins(logins);
         join_all(concerned.iter().map(|handle| wait(&handle.silent))).await;
     }
 

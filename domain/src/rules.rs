@@ -185,6 +185,8 @@ pub struct TargetFacts {
     pub exists: bool,
     /// Role, if active in the chat.
     pub role: Option<Role>,
+    /// Whether a stay of theirs in the chat has ended.
+    pub former: bool,
     /// Relation to the actor, seen from the actor.
     pub relations: Relations,
 }
@@ -266,7 +268,10 @@ fn group_full(limits: MembershipLimits) -> Refusal {
 fn remove_member(role: Role, facts: &MembershipFacts) -> Result<MembershipPlan, Refusal> {
     require_role(role, Role::Admin, "only admins and owners remove members")?;
     let target = facts.targets.first().ok_or_else(|| Refusal::not_found("member"))?;
-    let Some(target_role) = target.role else { return Err(Refusal::not_found("member")) };
+    let Some(target_role) = target.role else {
+        // Removing twice is removing.
+        return if target.former { Ok(MembershipPlan::default()) } else { Err(Refusal::not_found("member")) };
+    };
     if target_role >= role && role != Role::Owner {
         return Err(Refusal::new(ErrorCode::Forbidden, "admins remove members only; ask an owner"));
     }
@@ -419,7 +424,7 @@ mod tests {
 
     fn target(n: u128, role: Option<Role>) -> TargetFacts {
         let relations = Relations { relation: Relation::Contact, ..Relations::default() };
-        TargetFacts { user: user(n), exists: true, role, relations }
+        TargetFacts { user: user(n), exists: true, role, former: false, relations }
     }
 
     #[test]

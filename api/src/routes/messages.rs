@@ -16,7 +16,6 @@ use curlew_domain::{
     message::MessageView,
     page::{Page, parse_limit},
     ports::store::{Appended, MessagesFrom},
-    receipt::Status,
     services::{Services, messaging::SendRequest},
 };
 use serde::{Deserialize, Serialize};
@@ -182,22 +181,8 @@ async fn create_message(
     meter.count_commands(me.user, 1)?;
     let appended = services.messaging.send(me.user, chat, request).await?.await?;
     let new = matches!(appended, Appended::New(_));
-    let message = show_own(&services, me.user, &appended).await?;
+    let message = services.messaging.show_sent(me.user, &appended).await?;
     Ok((super::created_if(new), Json(message)))
-}
-
-/// The message as its sender sees it. A new one is SENT; of one stored before the present state is read.
-async fn show_own(services: &Services, sender: UserId, appended: &Appended) -> Result<MessageView, Problem> {
-    let row = appended.row();
-    if matches!(appended, Appended::Existing(_)) {
-        match services.messaging.find(sender, row.id).await {
-            Err(error) if error.code() == ErrorCode::NotFound => {}
-            found => return Ok(found?),
-        }
-    }
-    let message =
-        row.message_for(sender).ok_or_else(|| Problem::internal(format!("row {} is no message", row.id)))?;
-    Ok(MessageView { status: Some(Status::Sent), ..message })
 }
 
 /// List the messages of a chat

@@ -10,7 +10,7 @@ use curlew_domain::{
     device::Device,
     event::Event,
     ids::{ChatId, DeviceId, LoginId, RowId, Seq, SessionId, Stream, UserId},
-    message::{LogRow, MessageView, Target},
+    message::{LocalId, LogRow, MessageView, Target},
     notification::{ChatNotification, NotificationCounts},
     page::{Page, PageRequest},
     plain::{
@@ -29,7 +29,7 @@ use curlew_domain::{
     rules::SendFacts,
     session::{CloseSession, Cursors, OpenSession, OpenedSession, SaveSubscriptions, SessionFence},
 };
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 use uuid::Uuid;
 
 /// What the failing store would tell, and no client may hear.
@@ -226,6 +226,15 @@ impl Log for FailingStore {
         _: MessagesFrom,
         _: u32,
     ) -> Result<Option<Vec<MessageView>>> {
+        away()
+    }
+    async fn find_sent(
+        &self,
+        _: UserId,
+        _: &[ChatId],
+        _: &LocalId,
+        _: &[u8; 32],
+    ) -> Result<HashMap<ChatId, Appended>> {
         away()
     }
     async fn change_message(&self, _: ChangeMessage) -> Result<Commit<Target>> {

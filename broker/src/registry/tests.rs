@@ -5,7 +5,7 @@ use curlew_domain::{
     chat::LeaveReason,
     clock::Timestamp,
     event::{Audience, EventBody},
-    message::{Content, LocalId, MembersChanged},
+    message::{Content, LocalId, MembersChanged, Target},
 };
 use futures_util::FutureExt;
 use std::future::Future;
@@ -325,4 +325,30 @@ fn who_comes_after_the_shutdown_began_is_sent_away_too() {
     let late = connect(&registry, BOB);
     let endings = [early, late].map(|registration| *registration.end.borrow());
     assert_eq!(endings, [Some(Ending::ShuttingDown); 2]);
+}
+
+#[test]
+fn what_the_log_decides_is_read_from_it() {
+    let registry = Registry::new();
+    let mut bob = connect(&registry, BOB);
+    registry.learn_stays(id(BOB), &[stay(1, None)]);
+    let (chat, message) = (Stream::Chat(id(CHAT)), Uuid::from_u128(9).into());
+    let target = Target { id: message, seq: 1 };
+    tell(&registry, vec![row(chat, 2, Entry::MessageEdited { target, message: None })]);
+    assert!(matches!(told(&mut bob)[..], [Delivery::Hint(stream, 2)] if stream == chat));
+    // What waits of the chat may show what was hidden.
+    let hidden = Entry::MessageHidden { message, chat: id(CHAT) };
+    tell(&registry, vec![row(Stream::Personal(id(BOB)), 1, hidden)]);
+    assert!(matches!(told(&mut bob)[..], [Delivery::Stale(stream), Delivery::Hint(_, 1)] if stream == chat));
+}
+
+#[test]
+fn the_commit_that_ends_a_login_ends_its_connections() {
+    let registry = Registry::new();
+    let bob = connect(&registry, BOB);
+    let login = *bob.handle.login();
+    registry.committed(vec![Committed::LoginsEnded(vec![Uuid::from_u128(99).into()])]);
+    assert_eq!(*bob.end.borrow(), None);
+    registry.committed(vec![Committed::LoginsEnded(vec![login])]);
+    assert_eq!(*bob.end.borrow(), Some(Ending::LoginEnded));
 }

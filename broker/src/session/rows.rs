@@ -8,9 +8,9 @@ use crate::{
 use bytes::Bytes;
 use curlew_domain::{
     chat::StayEnd,
-    ids::{ChatId, Seq, Stream},
+    ids::{ChatId, Seq, Stream, StreamId},
 };
-use std::time::Instant;
+use std::{collections::HashMap, time::Instant};
 
 /// Rows taken and not yet sent: more wait in the log.
 pub(super) const MAX_READY: usize = 64;
@@ -32,7 +32,7 @@ impl Session {
         self.listing.answered();
         if self.saving.is_some() {
             // The map is about to change; ask again then.
-            return self.handle_lag();
+            return self.listing.want();
         }
         let follow = self.subscriptions.follow();
         for stay in stays.iter().filter(|stay| follow.covers(stay.chat)) {
@@ -55,7 +55,7 @@ impl Session {
                 self.streams.follow(Stream::Chat(chat), joined_seq.saturating_sub(1));
             } else {
                 // An earlier stay may be among what was lost. A list of stays that is newer than this one tells.
-                self.handle_lag();
+                self.listing.want();
             }
         }
     }
@@ -90,8 +90,15 @@ impl Session {
         self.streams.read_again(stream.id(), first);
     }
 
-    /// Rows may have been lost on the way from the commits.
+    /// Rows may have been lost on the way from the commits. A deletion may be among them, so nothing that waits is sent as it
+    /// was: it is read again.
     pub fn handle_lag(&mut self) {
+        let mut first: HashMap<StreamId, Seq> = HashMap::new();
+        for row in self.ready.drain(..) {
+            first.entry(row.stream.id()).or_insert(row.seq);
+        }
+        self.ready_bytes = 0;
+        self.streams.read_all_again(&first);
         self.listing.want();
     }
 

@@ -4,7 +4,7 @@ use curlew_domain::{
     ids::{Seq, Stream, StreamId},
     session::Cursors,
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// One stream. `acked <= sent <= taken <= known_end` except that `known_end` is a hint and may lag.
 #[derive(Debug)]
@@ -111,6 +111,14 @@ impl Streams {
             let end = state.taken;
             state.taken = first.saturating_sub(1);
             self.hint(stream, end);
+        }
+    }
+
+    /// [`Self::read_again`] for every stream; `first`: the first row of each that was taken and is let go.
+    pub fn read_all_again(&mut self, first: &HashMap<StreamId, Seq>) {
+        let streams: Vec<StreamId> = self.states.keys().copied().collect();
+        for stream in streams {
+            self.read_again(stream, first.get(&stream).copied());
         }
     }
 

@@ -16,6 +16,8 @@ pub enum Committed {
     Row(Arc<LogRow>),
     /// A publication in a plain lane.
     Plain(Arc<PlainDelivery>),
+    /// The end of logins: their connections must end.
+    LoginsEnded(Vec<LoginId>),
 }
 
 /// Carries what was committed to the connections that wait for it.
@@ -29,7 +31,8 @@ pub trait Relay: Send + Sync {
     /// Takes a live or state event for a user's connections. May be shed. `except`: not to this session.
     fn notify(&self, to: UserId, event: Arc<Event>, except: Option<SessionId>);
 
-    /// Ends the connections of these logins; returns once nothing more is written to any of them.
+    /// Ends the connections of these logins; returns once nothing more is written to any of them. The commit that ended the
+    /// logins has told them already: this is for who waits.
     async fn end_logins(&self, logins: &[LoginId]);
 
     /// The user's devices that are connected now.

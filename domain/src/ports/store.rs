@@ -30,6 +30,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use std::{
+    collections::HashMap,
     future::Future,
     pin::Pin,
     task::{Context, Poll},
@@ -459,6 +460,15 @@ pub trait Log: Send + Sync {
     /// [`LocalIdConflict`](crate::ErrorCode::LocalIdConflict)), then [`crate::rules::may_send`] and
     /// [`crate::rules::may_quote`].
     async fn append_message(&self, message: AppendMessage) -> Result<Commit<Appended>>;
+    /// Messages that `sender` sent to `chats` under this `localId`: equal or emptied content is `Existing`, other content
+    /// refuses as in [`Self::append_message`].
+    async fn find_sent(
+        &self,
+        sender: UserId,
+        chats: &[ChatId],
+        local_id: &LocalId,
+        content_hash: &[u8; 32],
+    ) -> Result<HashMap<ChatId, Appended>>;
     /// Rows of a log after `after` which the user may have (`visible_from ..= left_seq` of each stay; a personal log only
     /// its owner). `None`: the user never had a stay there.
     async fn read_log(&self, user: UserId, stream: Stream, after: Seq, limit: u32)

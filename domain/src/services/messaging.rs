@@ -16,7 +16,7 @@ use crate::{
     rules::{MessageChange, may_send},
 };
 use serde::Deserialize;
-use std::{borrow::Cow, str::FromStr};
+use std::{borrow::Cow, collections::HashMap, str::FromStr};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -46,6 +46,10 @@ pub struct SendRequest {
     #[serde(default)]
     #[schema(value_type = Option<Vec<UserId>>, max_items = 64)]
     pub mentions: Option<Vec<String>>,
+    /// Only `null`: messages with media are not there yet.
+    #[serde(default)]
+    #[schema(value_type = Option<RowId>)]
+    pub media_id: Option<String>,
 }
 
 /// Types that a client may send.
@@ -57,13 +61,12 @@ pub enum SendType {
 }
 
 /// A [`SendRequest`] that was checked.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Send {
     local_id: Option<LocalId>,
     text: String,
     reply_to: Option<RowId>,
     mentions: Vec<UserId>,
-    forwarded_from: Option<Origin>,
 }
 
 impl SendRequest {
@@ -78,8 +81,11 @@ impl SendRequest {
         let reply_to = reply_to.map_err(&mut keep).unwrap_or_default();
         let mentions = parse_mentions(&self.mentions.unwrap_or_default());
         let mentions = mentions.map_err(|found| found.into_iter().for_each(keep)).unwrap_or_default();
+        if self.media_id.is_some() {
+            errors.push(FieldError::new("mediaId", "unsupported", "must be null in a TEXT message"));
+        }
         if errors.is_empty() {
-            Ok(Send { local_id, text, reply_to, mentions, forwarded_from: None })
+            Ok(Send { local_id, text, reply_to, mentions })
         } else {
             Err(Refusal::invalid(errors).into())
         }
@@ -134,12 +140,9 @@ impl Messaging {
     /// Queues a send. Sends queued one after the other to one chat commit in that order; the returned [`Commit`] resolves
     /// when the message is durable. Waits only for room in the queue.
     pub async fn send(&self, sender: UserId, chat: ChatId, request: SendRequest) -> Result<Commit<Appended>> {
-        self.append(sender, chat, request.parse(self.limits.text_bytes)?).await
-    }
-
-    async fn append(&self, sender: UserId, chat: ChatId, send: Send) -> Result<Commit<Appended>> {
+        let send = request.parse(self.limits.text_bytes)?;
         let content_hash = self.hash(&send);
-        let Send { local_id, text, reply_to, mentions, forwarded_from } = send;
+        let Send { local_id, text, reply_to, mentions } = send;
         let message = AppendMessage {
             chat,
             sender,
@@ -149,7 +152,7 @@ impl Messaging {
             text,
             reply_to,
             mentions,
-            forwarded_from,
+            forwarded_from: None,
             at: self.base.now(),
         };
         self.base.store.append_message(message).await
@@ -165,8 +168,6 @@ impl Messaging {
         let mut parts: Vec<Vec<u8>> = vec![b"TEXT".into(), send.text.as_bytes().into()];
         ids(&mut parts, "reply", &send.reply_to.map(RowId::uuid).into_iter().collect::<Vec<_>>());
         ids(&mut parts, "mentions", &send.mentions.iter().map(|user| user.uuid()).collect::<Vec<_>>());
-        let origin = send.forwarded_from.map(|origin| origin.id.uuid());
-        ids(&mut parts, "forward", &origin.into_iter().collect::<Vec<_>>());
         mac(&self.content_key, &parts.iter().map(Vec::as_slice).collect::<Vec<_>>())
     }
 
@@ -226,8 +227,9 @@ impl Messaging {
         self.base.store.locate_message(user, message).await?.ok_or_else(|| Error::not_found("message"))
     }
 
-    /// Copies a message into chats; answers the copies in the order of the chats. Nothing is sent when the user may not send
-    /// to one of them. `local_id` makes a repetition answer the same copies.
+    /// Copies a message into chats; answers the copies in the order of the chats. With `local_id` those made before are
+    /// answered as they are, whatever has become of the original or of the chats, and the others are made: nothing is sent
+    /// when the user may not send to one of these.
     pub async fn forward(
         &self,
         actor: UserId,
@@ -239,6 +241,38 @@ impl Messaging {
             let detail = format!("{} chats, 1 to {MAX_FORWARDS} may be named", chats.len());
             return Err(Error::invalid("chatIds", "length", detail));
         }
+        let content_hash = mac(&self.content_key, &[b"FORWARD", message.uuid().as_bytes()]);
+        let mut made = match &local_id {
+            Some(local_id) => self.base.store.find_sent(actor, chats, local_id, &content_hash).await?,
+            None => HashMap::new(),
+        };
+        let missing: Vec<ChatId> = chats.iter().copied().filter(|chat| !made.contains_key(chat)).collect();
+        if !missing.is_empty() {
+            let (text, forwarded_from) = self.find_original(actor, message).await?;
+            for chat in &missing {
+                may_send(self.base.store.find_send_facts(actor, *chat).await?.as_ref())?;
+            }
+            for chat in missing {
+                let copy = AppendMessage {
+                    chat,
+                    sender: actor,
+                    id: self.base.new_id(),
+                    local_id: local_id.clone(),
+                    content_hash,
+                    text: text.clone(),
+                    reply_to: None,
+                    mentions: Vec::new(),
+                    forwarded_from: Some(forwarded_from),
+                    at: self.base.now(),
+                };
+                made.insert(chat, self.base.store.append_message(copy).await?.await?);
+            }
+        }
+        Ok(chats.iter().filter_map(|chat| made.get(chat).cloned()).collect())
+    }
+
+    /// What a copy of a message consists of.
+    async fn find_original(&self, actor: UserId, message: RowId) -> Result<(String, Origin)> {
         let original = self.find(actor, message).await?;
         let Some(text) = original.text else {
             let (code, detail) = match original.deleted_at {
@@ -247,17 +281,8 @@ impl Messaging {
             };
             return Err(Error::refused(code, detail));
         };
-        for chat in chats {
-            may_send(self.base.store.find_send_facts(actor, *chat).await?.as_ref())?;
-        }
         let origin = Origin { id: original.id, sender_id: original.sender_id };
-        let forwarded_from = Some(original.forwarded_from.unwrap_or(origin));
-        let send = Send { local_id, text, reply_to: None, mentions: Vec::new(), forwarded_from };
-        let mut copies = Vec::with_capacity(chats.len());
-        for chat in chats {
-            copies.push(self.append(actor, *chat, send.clone()).await?.await?);
-        }
-        Ok(copies)
+        Ok((text, original.forwarded_from.unwrap_or(origin)))
     }
 
     /// Who has received and read an own message.
@@ -309,6 +334,19 @@ impl Messaging {
         self.base.store.find_message(user, message).await?.ok_or_else(|| Error::not_found("message"))
     }
 
+    /// A sent message as its sender sees it. A new one is SENT; of one stored before the present state is read.
+    pub async fn show_sent(&self, sender: UserId, appended: &Appended) -> Result<MessageView> {
+        let row = appended.row();
+        if matches!(appended, Appended::Existing(_))
+            && let Some(message) = self.base.store.find_message(sender, row.id).await?
+        {
+            return Ok(message);
+        }
+        let message = row.message_for(sender);
+        let message = message.ok_or_else(|| Error::Internal(format!("row {} is no message", row.id)))?;
+        Ok(MessageView { status: Some(Status::Sent), ..message })
+    }
+
     /// Rows of a log after `after`, as events, which the user may have.
     pub async fn read_events(
         &self,
@@ -344,7 +382,11 @@ impl Messaging {
     async fn personal_event(&self, user: UserId, row: &LogRow) -> Result<Option<Event>> {
         let (chat, body) = match &row.entry {
             Entry::NewChat { chat, .. } => {
-                let Some(view) = self.base.store.find_chat(user, *chat).await? else { return Ok(None) };
+                let Some(mut view) = self.base.store.find_chat(user, *chat).await? else { return Ok(None) };
+                // Events carry no status: it would be old when it is read.
+                if let Some(message) = &mut view.last_message {
+                    message.status = None;
+                }
                 (Some(*chat), EventBody::NewChat { chat: Box::new(view) })
             }
             Entry::ChatLeft { chat, reason, .. } => (Some(*chat), EventBody::ChatLeft { reason: *reason }),

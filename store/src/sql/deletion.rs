@@ -2,6 +2,7 @@
 
 use super::{
     log::append_personal,
+    logins::publish_ended,
     profiles::{lock_with_peers, require_hash},
     statement::statements,
     transaction::Tx,
@@ -63,7 +64,7 @@ impl Write for DeleteUser {
         let name = before.username.as_str();
         scope.tx.execute(&RESERVE_NAME, args![name, self.reserved_until]).await?;
         scope.tx.execute(&EMPTY_USER, args![user, at, self.alias.as_str()]).await?;
-        let ended = forget_devices(scope.tx, self).await?;
+        let ended = forget_devices(scope, self).await?;
         part(scope, self, &relations).await?;
         scope.tx.execute(&ADD_DEPARTING, args![user]).await?;
         Ok(ended)
@@ -71,8 +72,9 @@ impl Write for DeleteUser {
 }
 
 /// Logins, devices, sessions, and what the plain lane keeps. No will is published any more.
-async fn forget_devices(tx: &mut Tx, delete: &DeleteUser) -> Result<Vec<LoginId>, sqlx::Error> {
+async fn forget_devices(scope: &mut Scope<'_>, delete: &DeleteUser) -> Result<Vec<LoginId>, sqlx::Error> {
     let DeleteUser { user, at, .. } = *delete;
+    let tx = &mut *scope.tx;
     let ended = tx.fetch(&END_ALL_LOGINS, args![user, at]).await?;
     // A session that is being opened is there afterwards, and forgotten, or finds its device removed.
     tx.fetch(&TAKE_DEVICES, args![user]).await?;
@@ -80,7 +82,7 @@ async fn forget_devices(tx: &mut Tx, delete: &DeleteUser) -> Result<Vec<LoginId>
     for forget in [&FORGET_SESSIONS, &FORGET_WILLS, &FORGET_RETAINED] {
         tx.execute(forget, args![user]).await?;
     }
-    ended.iter().map(|row| row.id(0)).collect()
+    publish_ended(scope, &ended)
 }
 
 /// Ends every relation, and tells those who knew of one.

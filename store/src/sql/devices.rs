@@ -3,6 +3,7 @@
 use super::{
     SqlStore,
     log::{append_personal, lock_users},
+    logins::publish_ended,
     plain, read,
     statement::statements,
     transaction::Tx,
@@ -75,6 +76,22 @@ pub(super) async fn find_own(
     tx.find(&FIND_OWN_DEVICE, args![device, user]).await?.map(|row| read_device(&row)).transpose()
 }
 
+/// Whether a device is the user's.
+pub(super) enum Owned {
+    Present(Device),
+    /// It was.
+    Removed,
+    Not,
+}
+
+pub(super) async fn find_owned(tx: &mut Tx, user: UserId, device: DeviceId) -> Result<Owned, sqlx::Error> {
+    if let Some(device) = find_own(tx, user, device).await? {
+        return Ok(Owned::Present(device));
+    }
+    let removed = find_device(tx, device).await?.is_some_and(|device| device.user == user);
+    Ok(if removed { Owned::Removed } else { Owned::Not })
+}
+
 /// Of the user's devices the one chosen: by id if one is given, else by name; not `but`. An id that is unknown, or another
 /// user's, finds nothing: two phones of one name stay two devices.
 pub(super) async fn find_chosen(
@@ -120,11 +137,12 @@ pub(super) async fn hold_device(tx: &mut Tx, device: DeviceId) -> Result<bool, s
 
 /// Ends the device's logins, marks it removed and forgets its sessions; answers the logins. Its user must be locked.
 pub(super) async fn remove(
-    tx: &mut Tx,
+    scope: &mut Scope<'_>,
     user: UserId,
     device: DeviceId,
     at: Timestamp,
 ) -> Result<Vec<LoginId>, sqlx::Error> {
+    let tx = &mut *scope.tx;
     let ended = tx.fetch(&END_LOGINS_OF_DEVICE, args![user, device, at]).await?;
     // A session that is being opened is there afterwards, and forgotten, or finds the device removed.
     tx.find(&TAKE_DEVICE, args![device]).await?;
@@ -132,7 +150,7 @@ pub(super) async fn remove(
     let sessions = tx.fetch(&FORGET_SESSIONS_OF_DEVICE, args![device]).await?;
     let sessions = sessions.iter().map(|row| row.id(0)).collect::<Result<_, _>>()?;
     plain::end_wills_of(tx, sessions, at).await?;
-    ended.iter().map(|row| row.id(0)).collect()
+    publish_ended(scope, &ended)
 }
 
 /// Tells the user that their list of live devices has changed. Their user must be locked.
@@ -206,11 +224,13 @@ impl Write for RemoveDevice {
     async fn apply(&self, scope: &mut Scope<'_>) -> Result<Option<Vec<LoginId>>, Failed> {
         let Self { user, device, at } = *self;
         lock_users(scope.tx, &[user]).await?;
-        if find_own(scope.tx, user, device).await?.is_none() {
-            return Ok(None);
+        match find_owned(scope.tx, user, device).await? {
+            Owned::Present(_) => {}
+            Owned::Removed => return Ok(Some(Vec::new())),
+            Owned::Not => return Ok(None),
         }
         let before = list_live(scope.tx, user, at).await?;
-        let ended = remove(scope.tx, user, device, at).await?;
+        let ended = remove(scope, user, device, at).await?;
         tell_if_changed(scope, user, &before, at).await?;
         Ok(Some(ended))
     }

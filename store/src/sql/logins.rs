@@ -1,7 +1,7 @@
 //! Logins as rows.
 
 use super::{
-    devices::{self, DEVICE_COLUMNS, device_columns, read_device, tell_if_changed},
+    devices::{self, DEVICE_COLUMNS, Owned, device_columns, read_device, tell_if_changed},
     log::lock_users,
     profiles::require_hash,
     statement::statements,
@@ -17,7 +17,10 @@ use curlew_domain::{
     clock::Timestamp,
     device::Device,
     ids::{LoginId, UserId},
-    ports::store::{EndLogins, MadeLogin, NewLogin, Refreshed},
+    ports::{
+        relay::Committed,
+        store::{EndLogins, MadeLogin, NewLogin, Refreshed},
+    },
 };
 use uuid::Uuid;
 
@@ -73,6 +76,15 @@ pub(super) async fn find_device_token(
     row.map(|row| Ok((row.id(DEVICE_COLUMNS)?, read_device(&row)?))).transpose()
 }
 
+/// The ids of logins that a statement has ended; the commit ends their connections, whatever becomes of the caller.
+pub(super) fn publish_ended(scope: &mut Scope<'_>, ended: &[Row]) -> Result<Vec<LoginId>, sqlx::Error> {
+    let ended = ended.iter().map(|row| row.id(0)).collect::<Result<Vec<LoginId>, _>>()?;
+    if !ended.is_empty() {
+        scope.committed.push(Committed::LoginsEnded(ended.clone()));
+    }
+    Ok(ended)
+}
+
 #[async_trait]
 impl Write for NewLogin {
     type Answer = MadeLogin;
@@ -83,7 +95,7 @@ impl Write for NewLogin {
     }
 
     async fn apply(&self, scope: &mut Scope<'_>) -> Result<MadeLogin, Failed> {
-        let Self { user, at, replace, .. } = *self;
+        let Self { user, at, .. } = *self;
         let tx = &mut *scope.tx;
         // The lock keeps two logins from both taking the last device, or both making the device of one name, and the
         // password from being changed meanwhile.
@@ -93,19 +105,23 @@ impl Write for NewLogin {
         if let Some(verified) = &self.verified {
             require_hash(tx, user, verified).await?;
         }
-        if let Some(replaced) = replace
-            && devices::find_own(tx, user, replaced).await?.is_none()
-        {
-            return Err(Refusal::not_found("device").into());
-        }
+        let replace = match self.replace {
+            Some(replaced) => match devices::find_owned(tx, user, replaced).await? {
+                Owned::Present(device) => Some(device.id),
+                Owned::Removed => None,
+                Owned::Not => return Err(Refusal::not_found("device").into()),
+            },
+            None => None,
+        };
         let before = devices::list_live(tx, user, at).await?;
         let known = devices::find_chosen(tx, user, &self.device, replace).await?;
         self.check_limit(&before, known.as_ref())?;
         let is_first = !devices::had_any(tx, user).await?;
         let ended = match replace {
-            Some(replaced) => devices::remove(tx, user, replaced, at).await?,
+            Some(replaced) => devices::remove(scope, user, replaced, at).await?,
             None => Vec::new(),
         };
+        let tx = &mut *scope.tx;
         let device = self.take_device(tx, known).await?;
         let args = args![self.id, user, device.id, self.kind.as_str(), at, self.expires_at];
         tx.execute(&INSERT_LOGIN, args).await?;
@@ -192,7 +208,8 @@ impl Write for RefreshLogin {
             1 if age <= self.grace_ms => (login.refresh_count, login.refreshed_at),
             _ => {
                 let before = devices::list_live(scope.tx, user, self.at).await?;
-                scope.tx.execute(&END_LOGIN, args![self.login, self.at]).await?;
+                let ended = scope.tx.fetch(&END_LOGIN, args![self.login, self.at]).await?;
+                publish_ended(scope, &ended)?;
                 tell_if_changed(scope, user, &before, self.at).await?;
                 return Ok(Refreshed::Reused);
             }
@@ -263,7 +280,7 @@ impl Write for EndThese {
             }
         };
         tell_if_changed(scope, user, &before, self.at).await?;
-        Ok(ended.iter().map(|row| row.id(0)).collect::<Result<_, _>>()?)
+        Ok(publish_ended(scope, &ended)?)
     }
 }
 
@@ -277,5 +294,5 @@ pub(super) async fn end_other_sign_ins(
     let before = devices::list_live(scope.tx, user, at).await?;
     let ended = scope.tx.fetch(&END_SIGN_INS, args![user, at, keep]).await?;
     tell_if_changed(scope, user, &before, at).await?;
-    ended.iter().map(|row| row.id(0)).collect()
+    publish_ended(scope, &ended)
 }

@@ -7,7 +7,7 @@ pub(super) mod quote;
 
 use super::{
     SqlStore,
-    chats::view::{hides_read, show},
+    chats::view::{hides_read, show, withheld_from},
     log::{LOG_COLUMNS, log_columns, message_kinds, not_hidden, read_row},
     read,
     receipts::RaiseWatermarks,
@@ -15,7 +15,7 @@ use super::{
     stays::Entitlement,
     transaction::Tx,
     users::{USER_COLUMNS, as_page, read_user, user_columns},
-    value::{Arg, args},
+    value::{Arg, Table, args},
 };
 use async_trait::async_trait;
 use change::HideMessage;
@@ -23,13 +23,14 @@ use curlew_domain::{
     Result,
     clock::Timestamp,
     ids::{ChatId, RowId, Seq, Stream, UserId},
-    message::{LogRow, MessageView, Target},
+    message::{Entry, LocalId, LogRow, MessageView, Target},
     page::{Page, PageRequest, Position},
     ports::store::{AppendMessage, Appended, ChangeMessage, Commit, Log, LogPage, MessagesFrom},
     receipt::{Mark, Raise, Raised, Recipient, Status},
     rules::SendFacts,
 };
 use dress::dress;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use uuid::Uuid;
 
 statements! {
@@ -46,6 +47,8 @@ statements! {
         AND EXISTS (SELECT 1 FROM memberships m WHERE m.chat_id = l.stream AND m.user_id = $2 AND m.visible_from <= l.seq
             AND (m.left_seq IS NULL OR m.left_seq >= l.seq))"];
     IS_HIDDEN = ["SELECT h.message_seq FROM hidden_messages h WHERE h.chat_id = $1 AND h.user_id = $2 AND h.message_seq = $3"];
+    ARE_HIDDEN = ["WITH r AS MATERIALIZED " rows(1: seq int) "
+        SELECT h.message_seq FROM r CROSS JOIN hidden_messages h WHERE h.chat_id = $2 AND h.user_id = $3 AND h.message_seq = r.seq"];
     RECIPIENTS = ["SELECT " (user_columns!()) ", m.joined_seq, m.left_seq, m.shown_delivered_seq, m.shown_read_seq
         FROM memberships m JOIN users u ON u.id = m.user_id
         WHERE m.chat_id = $1 AND m.joined_seq < $2 AND (m.left_seq IS NULL OR m.left_seq >= $2) AND m.user_id <> $3
@@ -116,12 +119,35 @@ async fn read_log(
     let ranges = ranges.into_iter().map(|(first, last)| (first.max(next), last));
     let mut rows = Wanted { sql: &READ_ROWS, stream, user, about: None, limit }.read(tx, ranges).await?;
     if matches!(stream, Stream::Chat(_)) {
-        dress(tx, &mut rows, |_, seq| entitled.iter().any(|(first, last)| (*first..=*last).contains(&seq)))
-            .await?;
+        let hidden = hidden_targets(tx, user, stream, &rows).await?;
+        let entitled = |seq| entitled.iter().any(|(first, last)| (*first..=*last).contains(&seq));
+        dress(tx, &mut rows, |_, seq| entitled(seq) && !hidden.contains(&seq)).await?;
     }
     let full = rows.len() >= limit as usize;
     let end = rows.last().filter(|_| full).map_or(end, |row| row.seq);
     Ok(Some(LogPage { rows, end }))
+}
+
+/// Of the messages that rows say were edited, those which the user has hidden.
+async fn hidden_targets(
+    tx: &mut Tx,
+    user: UserId,
+    stream: Stream,
+    rows: &[LogRow],
+) -> Result<HashSet<Seq>, sqlx::Error> {
+    let edited = rows.iter().filter_map(|row| match &row.entry {
+        Entry::MessageEdited { target, .. } => Some(target.seq),
+        _ => None,
+    });
+    let edited: BTreeSet<Seq> = edited.collect();
+    if edited.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let table = Table::of(edited, |row, seq| {
+        row.seq(seq);
+    });
+    let hidden = tx.fetch(&ARE_HIDDEN, args![table, stream.id(), user]).await?;
+    hidden.iter().map(|row| row.seq(0)).collect()
 }
 
 async fn list_messages(
@@ -159,9 +185,14 @@ async fn find_entitled(
     Ok(Some((chat, read_row(Stream::Chat(chat), &row)?)))
 }
 
+/// Whether the user has deleted the message for themselves.
+async fn is_hidden(tx: &mut Tx, user: UserId, chat: ChatId, message_seq: Seq) -> Result<bool, sqlx::Error> {
+    Ok(tx.find(&IS_HIDDEN, args![chat, user, message_seq]).await?.is_some())
+}
+
 async fn find_message(tx: &mut Tx, user: UserId, message: RowId) -> Result<Option<MessageView>, sqlx::Error> {
     let Some((chat, row)) = find_entitled(tx, user, message).await? else { return Ok(None) };
-    if tx.find(&IS_HIDDEN, args![chat, user, row.seq]).await?.is_some() {
+    if is_hidden(tx, user, chat, row.seq).await? {
         return Ok(None);
     }
     Ok(show(tx, user, vec![row]).await?.pop())
@@ -212,6 +243,10 @@ async fn list_recipients(
         let status = mark.status_of(sender, seq);
         recipients.extend(status.map(|status| Recipient { user: user.into(), status: status.min(most) }));
     }
+    let withheld = withheld_from(tx, sender, recipients.iter().map(|recipient| recipient.user.id)).await?;
+    for recipient in recipients.iter_mut().filter(|recipient| withheld.contains(&recipient.user.id)) {
+        recipient.status = recipient.status.min(Status::Delivered);
+    }
     Ok(recipients)
 }
 
@@ -223,6 +258,18 @@ impl Log for SqlStore {
 
     async fn append_message(&self, message: AppendMessage) -> Result<Commit<Appended>> {
         self.writer.append(message).await
+    }
+
+    async fn find_sent(
+        &self,
+        sender: UserId,
+        chats: &[ChatId],
+        local_id: &LocalId,
+        content_hash: &[u8; 32],
+    ) -> Result<HashMap<ChatId, Appended>> {
+        let sent =
+            read!(self, single | tx | append::find_sent(tx, sender, chats, local_id, content_hash).await?)?;
+        Ok(sent?)
     }
 
     async fn read_log(

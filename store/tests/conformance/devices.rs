@@ -28,6 +28,8 @@ on_both_engines!(
     a_login_replaces_a_device,
     a_full_list_is_told_and_one_of_it_replaced,
     a_login_with_a_password_that_was_changed_is_refused,
+    a_removal_said_again_is_done,
+    the_commit_tells_which_logins_ended,
 );
 
 /// Rows that told the user of their devices since the last call.
@@ -145,7 +147,7 @@ async fn a_removed_device_is_gone_with_its_logins_and_sessions(f: Fixture) {
     expected.sort_unstable();
     assert_eq!(ended, expected);
     assert_eq!((told(&f, alice), live(&f, alice).await), (1, vec![tablet.id]));
-    assert_eq!(remove(alice, phone.id).await, None, "it is gone");
+    assert_eq!(remove(alice, phone.id).await, Some(Vec::new()), "again: it is done");
     assert!(f.store.rename_device(alice, phone.id, "back".into(), f.now()).await.unwrap().is_none());
     assert_eq!(told(&f, alice), 0);
     assert!(f.store.find_login(other).await.unwrap().is_some_and(|login| !login.ended));
@@ -195,7 +197,8 @@ async fn a_login_replaces_a_device(f: Fixture) {
     assert_eq!(made.ended, [login]);
     assert_ne!(made.device.id, phone.id, "another of that name");
     assert_eq!((told(&f, alice), live(&f, alice).await), (1, vec![made.device.id]));
-    assert_eq!(code(replacing(&f, alice, "phone", phone.id).await), ErrorCode::NotFound, "it is gone");
+    let again = replacing(&f, alice, "phone", phone.id).await.unwrap();
+    assert_eq!((again.device.id, again.ended), (made.device.id, vec![]), "again: it is done");
 }
 
 async fn a_full_list_is_told_and_one_of_it_replaced(f: Fixture) {
@@ -232,4 +235,42 @@ async fn a_login_with_a_password_that_was_changed_is_refused(f: Fixture) {
     assert_eq!(code(f.store.create_login(with("hash of bob")).await), ErrorCode::InvalidCredentials);
     assert!(live(&f, alice).await.is_empty());
     f.store.create_login(with("hash of alice")).await.unwrap();
+}
+
+async fn a_removal_said_again_is_done(f: Fixture) {
+    let [alice, bob] = f.contacts(["alice", "bob"]).await;
+    let (_, phone) = f.login(alice, "phone").await;
+    f.login(alice, "laptop").await;
+    f.store.remove_device(alice, phone.id, f.now()).await.unwrap().expect("it is hers");
+    told(&f, alice);
+    assert_eq!(f.store.remove_device(alice, phone.id, f.now()).await.unwrap(), Some(Vec::new()));
+    assert_eq!(f.store.remove_device(bob, phone.id, f.now()).await.unwrap(), None);
+    assert_eq!(told(&f, alice), 0);
+    // A login whose answer was lost finds its device replaced already.
+    let first = replacing(&f, alice, "tablet", live(&f, alice).await[0]).await.unwrap();
+    let again = replacing(&f, alice, "tablet", phone.id).await.unwrap();
+    assert_eq!(again.device.id, first.device.id);
+    assert_eq!(code(replacing(&f, bob, "tablet", phone.id).await), ErrorCode::NotFound);
+}
+
+async fn the_commit_tells_which_logins_ended(f: Fixture) {
+    let alice = f.user("alice").await;
+    f.relay.take();
+    let (phone, device) = f.login(alice, "phone").await;
+    assert_eq!(f.relay.take_ended(), []);
+    f.store.end_logins(EndLogins::One(phone), f.now()).await.unwrap();
+    assert_eq!(f.relay.take_ended(), [phone]);
+    f.store.end_logins(EndLogins::One(phone), f.now()).await.unwrap();
+    assert_eq!(f.relay.take_ended(), []);
+    let token = token(&f, alice, "phone").await;
+    f.store.remove_device(alice, device.id, f.now()).await.unwrap();
+    assert_eq!(f.relay.take_ended(), [token]);
+    let (phone, device) = f.login(alice, "phone").await;
+    replacing(&f, alice, "laptop", device.id).await.unwrap();
+    assert_eq!(f.relay.take_ended(), [phone]);
+    let (tablet, _) = f.login(alice, "tablet").await;
+    f.relay.take();
+    let grace = 0;
+    f.store.refresh_login(tablet, 7, f.now(), grace, f.now()).await.unwrap();
+    assert_eq!(f.relay.take_ended(), [tablet]);
 }

@@ -52,7 +52,7 @@ impl Recorder {
     pub fn take(&self) -> Vec<Arc<LogRow>> {
         let row = |committed| match committed {
             Committed::Row(row) => Some(row),
-            Committed::Plain(_) => None,
+            Committed::Plain(_) | Committed::LoginsEnded(_) => None,
         };
         self.take_all().into_iter().filter_map(row).collect()
     }
@@ -61,9 +61,18 @@ impl Recorder {
     pub fn take_plain(&self) -> Vec<Arc<PlainDelivery>> {
         let delivery = |committed| match committed {
             Committed::Plain(delivery) => Some(delivery),
-            Committed::Row(_) => None,
+            Committed::Row(_) | Committed::LoginsEnded(_) => None,
         };
         self.take_all().into_iter().filter_map(delivery).collect()
+    }
+
+    /// The logins that ended since the last call.
+    pub fn take_ended(&self) -> Vec<LoginId> {
+        let ended = |committed| match committed {
+            Committed::LoginsEnded(logins) => logins,
+            Committed::Row(_) | Committed::Plain(_) => Vec::new(),
+        };
+        self.take_all().into_iter().flat_map(ended).collect()
     }
 
     fn take_all(&self) -> Vec<Committed> {

@@ -30,6 +30,7 @@ on_both_engines!(
     requests_are_new_until_they_were_viewed,
     people_are_found_by_the_beginning_of_their_names,
     a_search_is_paged_and_meets_everybody_once,
+    badges_are_counted_to_999,
 );
 
 const USERS: usize = 3;
@@ -373,5 +374,23 @@ async fn a_search_is_paged_and_meets_everybody_once(f: Fixture) {
             after = Some(SearchPosition::decode(&next.encode()).unwrap());
         }
         assert_eq!(seen, expected, "{limit} at a time");
+    }
+}
+
+// N1
+async fn badges_are_counted_to_999(f: Fixture) {
+    let [alice, bob] = f.contacts(["alice", "bob"]).await;
+    let chat = f.private_chat(alice, bob).await;
+    for expected in [998, 999, 999] {
+        let before = f.store.find_chat(bob, chat).await.unwrap().unwrap().last_seq;
+        let missing = if before == 0 { 998 } else { 1 };
+        for first in (0..missing).step_by(200) {
+            let batch: Vec<_> =
+                (first..missing.min(first + 200)).map(|_| f.message(chat, alice, "!")).collect();
+            f.one_batch(batch).await.into_iter().for_each(|sent| drop(sent.unwrap()));
+        }
+        assert_eq!(f.store.find_chat(bob, chat).await.unwrap().unwrap().unread_count, expected);
+        let counts = f.store.count_notifications(bob).await.unwrap();
+        assert_eq!(counts.total, expected);
     }
 }

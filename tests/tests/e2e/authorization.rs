@@ -53,7 +53,7 @@ const TABLE: &[(&str, Cells)] = &[
     ("delete early for everyone", [NF, NF, NF, FB, NM, FB, OK, OK]),
     ("delete early for everyone over mqtt", [NF, NF, NF, FB, NM, FB, OK, OK]),
     // M3
-    ("delete early for me", [NF, NF, NF, OK, OK, OK, OK, OK]),
+    ("delete early for me", [NF, NF, NF, OK, NM, OK, OK, OK]),
     ("delete gap for me", [NF, NF, NF, OK, NF, NF, OK, OK]),
     ("delete gap for me over mqtt", [NF, NF, NF, OK, NF, NF, OK, OK]),
     // M8

@@ -248,6 +248,101 @@ both_engines! {
         assert_eq!(end(&carol, &further).await, before);
     }
 
+    // M8, M10
+    async fn a_repeated_forward_answers_the_first_copies(server) {
+        let [alice, bob, carol] = server.contacts(["alice", "bob", "carol"]).await;
+        let chat = alice.private_chat(&bob).await;
+        let (group, other) = (bob.group("birds", &[&carol]).await, bob.private_chat(&carol).await);
+        let sent = alice.post(&chat, "news").await;
+        let path = format!("{}/forward", message_path(&sent));
+        let first = json!({ "chatIds": [group.0], "localId": "f1" });
+        let copy = bob.http.post(&path, first.clone()).await.expect(201)["items"][0]["id"].clone();
+        alice.http.patch(&message_path(&sent), json!({ "text": "newer" })).await.expect(200);
+        assert_eq!(bob.http.post(&path, first.clone()).await.expect(200)["items"][0]["id"], copy);
+        // As after a crash between the two: the one that is missing is made.
+        let both = json!({ "chatIds": [group.0, other.0], "localId": "f1" });
+        let answer = bob.http.post(&path, both.clone()).await.expect(201);
+        assert_eq!((&answer["items"][0]["id"], &answer["items"][0]["text"]), (&copy, &json!("news")));
+        assert_eq!(answer["items"][1]["text"], "newer");
+        // Nothing that happens afterwards makes another answer of it.
+        bob.leave(&group).await;
+        alice.http.delete(&format!("{}?for=everyone", message_path(&sent))).await.expect(204);
+        bob.http.delete(&format!("{}?for=me", message_path(&sent))).await.expect(204);
+        let again = bob.http.post(&path, both).await.expect(200);
+        assert_eq!((&again["items"][0]["id"], &again["items"][1]["id"]), (&copy, &answer["items"][1]["id"]));
+        // The same localId with another message is a conflict.
+        let another = alice.post(&chat, "other news").await;
+        let path = format!("{}/forward", message_path(&another));
+        bob.http.post(&path, first).await.expect_problem(409, "local-id-conflict");
+    }
+
+    // M3
+    async fn what_is_deleted_for_me_does_not_come_back(server) {
+        let (alice, bob, sent) = scene(&server).await;
+        bob.http.delete(&format!("{}?for=me", message_path(&sent))).await.expect(204);
+        alice.http.patch(&message_path(&sent), json!({ "text": "secret again" })).await.expect(200);
+        let event = bob.expect_event("message-edited").await;
+        assert!(event.json["message"].is_null(), "{}", event.json);
+        assert!(!json!(bob.events(&sent.chat).await).to_string().contains("secret again"));
+        assert_eq!(alice.expect_event("message-edited").await.json["message"]["text"], "secret again");
+        // Nor is anything done to it.
+        let before = end(&alice, &sent.chat).await;
+        let path = format!("{}/reactions", message_path(&sent));
+        bob.http.post(&path, json!({ "emoji": "👍" })).await.expect_problem(404, "not-found");
+        let ack = publish(&bob, &sent.chat, "react", json!({ "messageId": sent.id, "emoji": "👍" })).await;
+        assert!(ack.reason_string.starts_with("not-found"), "{ack:?}");
+        assert_eq!(end(&alice, &sent.chat).await, before);
+    }
+
+    // H2
+    async fn who_has_left_is_not_shown_who_is_there(server) {
+        let [alice, bob, carol] = server.contacts(["alice", "bob", "carol"]).await;
+        let group = alice.group("birds", &[&bob]).await;
+        let sent = alice.post(&group, "hello").await;
+        bob.leave(&group).await;
+        alice.add(&group, &carol).await;
+        let chat = bob.chat(&group).await;
+        assert!(chat["role"].is_null() && chat["members"].is_null() && chat["memberCount"].is_null(), "{chat}");
+        assert!(!chat.to_string().contains(&carol.id));
+        let path = format!("{}?for=me", message_path(&sent));
+        bob.http.delete(&path).await.expect_problem(403, "not-member");
+        // Removing who has gone is done already.
+        alice.http.delete(&format!("/chats/{group}/members/{}", bob.id)).await.expect(200);
+    }
+
+    // P1
+    async fn who_shows_contacts_what_they_read_shows_no_other(server) {
+        let [alice, bob, carol] = server.contacts(["alice", "bob", "carol"]).await;
+        let group = alice.group("birds", &[&bob, &carol]).await;
+        bob.http.delete(&format!("/contacts/{}", carol.id)).await.expect(204);
+        carol.http.put("/auth/privacy", json!({ "readReceipts": "contacts" })).await.expect(200);
+        let (mine, his) = (alice.post(&group, "one").await, bob.post(&group, "two").await);
+        carol.http.post_nothing(&format!("/chats/{group}/messages/read")).await.expect(204);
+        let shown = async |viewer: &Actor, sent: &Sent| {
+            let info = viewer.http.get(&format!("{}/info", message_path(sent))).await.expect(200);
+            let of = info["recipients"].as_array().unwrap().iter().find(|r| r["user"]["id"] == carol.id.as_str());
+            let status = of.unwrap()["status"].clone();
+            let members = viewer.http.get(&format!("/chats/{group}/members")).await.expect(200)["items"].clone();
+            let listed = viewer.chat(&group).await["members"].clone();
+            let read = |members: &Value| {
+                let of = members.as_array().unwrap().iter().find(|m| m["user"]["id"] == carol.id.as_str()).cloned();
+                of.unwrap()["readSeq"].as_u64().unwrap()
+            };
+            (status, read(&members), read(&listed))
+        };
+        assert_eq!(shown(&alice, &mine).await, (json!("READ"), his.seq, his.seq));
+        assert_eq!(shown(&bob, &his).await, (json!("DELIVERED"), 1, 1));
+    }
+
+    async fn a_null_where_media_would_be_named_is_none(server) {
+        let (alice, bob, sent) = scene(&server).await;
+        let path = format!("/chats/{}/messages", sent.chat);
+        let body = |media| json!({ "type": "TEXT", "text": "hi", "mediaId": media });
+        alice.http.post(&path, body(Value::Null)).await.expect(201);
+        let fields = bob.http.post(&path, body(json!(sent.id))).await.expect_invalid();
+        assert_eq!(fields, [("mediaId".to_owned(), "unsupported".to_owned())]);
+    }
+
     // M9
     async fn its_sender_is_told_who_has_a_message(server) {
         let [alice, bob, carol] = server.contacts(["alice", "bob", "carol"]).await;

@@ -84,7 +84,10 @@ both_engines! {
         bob.http.delete(&format!("{members}/{}", carol.id)).await.expect_problem(403, "forbidden");
         let chat = alice.remove(&group, &carol).await;
         assert_eq!((&chat["memberCount"], &chat["lastSeq"]), (&json!(2), &json!(3)));
-        alice.http.delete(&format!("{members}/{}", carol.id)).await.expect_problem(404, "not-found");
+        // Again: changes nothing. Who never was there is not found.
+        assert_eq!(alice.remove(&group, &carol).await["lastSeq"], 3);
+        let nobody = group.0.as_str();
+        alice.http.delete(&format!("{members}/{nobody}")).await.expect_problem(404, "not-found");
         let row = bob.expect_event("members-changed").await;
         assert_eq!((&row.json["added"], &row.json["removed"]), (&json!([]), &json!([carol.id])));
         let list = bob.http.get(&members).await.expect(200);

@@ -223,7 +223,7 @@ async fn forward_message(
     let new = copies.iter().any(|copy| matches!(copy, Appended::New(_)));
     let mut items = Vec::with_capacity(copies.len());
     for copy in &copies {
-        items.push(super::show_own(&services, me.user, copy).await?);
+        items.push(services.messaging.show_sent(me.user, copy).await?);
     }
     Ok((crate::routes::created_if(new), Json(ForwardAnswer { items })))
 }

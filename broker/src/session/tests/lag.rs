@@ -79,3 +79,16 @@ fn an_answer_that_comes_while_filters_are_stored_is_asked_for_again() {
     machine.session.subscriptions_saved(&cursors);
     assert_eq!(machine.actions(), [Action::ListStays]);
 }
+
+#[test]
+fn what_waits_is_read_again_since_a_deletion_may_be_among_what_was_lost() {
+    let mut machine = Machine::new(following(Qos::AtLeastOnce, 0));
+    (1..=6).for_each(|seq| machine.commit(seq));
+    assert_eq!(machine.rows().len(), 4, "the window is full");
+    machine.session.handle_lag();
+    machine.acknowledge(1);
+    assert_eq!(machine.rows(), [], "what was taken is let go");
+    assert!(machine.actions().contains(&Action::Read { stream: stream(1), after: 4 }));
+    machine.page(stream(1), 4, &[6], 6);
+    assert_eq!(machine.rows(), [sent(6, 5)]);
+}

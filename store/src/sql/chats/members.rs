@@ -15,7 +15,9 @@ use std::collections::HashMap;
 
 statements! {
     FIND_TARGETS = ["WITH r AS MATERIALIZED " rows(1: usr id) "
-        SELECT r.usr, m.role, mine.relation, COALESCE(mine.blocks, 0), COALESCE(theirs.blocks, 0)
+        SELECT r.usr, m.role, mine.relation, COALESCE(mine.blocks, 0), COALESCE(theirs.blocks, 0),
+            CASE WHEN EXISTS (SELECT 1 FROM memberships f WHERE f.chat_id = $2 AND f.user_id = r.usr AND f.left_seq IS NOT NULL)
+                THEN CAST(1 AS BIGINT) ELSE 0 END
         FROM r CROSS JOIN users u
         LEFT JOIN memberships m ON m.chat_id = $2 AND m.user_id = r.usr AND m.left_seq IS NULL
         LEFT JOIN relations mine ON mine.user_id = $3 AND mine.peer_id = r.usr
@@ -48,7 +50,13 @@ pub(super) async fn find_targets(
         let user: UserId = row.id(0)?;
         known.insert(
             user,
-            TargetFacts { user, exists: true, role: row.named_or_null(1, Role::parse)?, relations },
+            TargetFacts {
+                user,
+                exists: true,
+                role: row.named_or_null(1, Role::parse)?,
+                former: row.flag(5)?,
+                relations,
+            },
         );
     }
     let mut facts: Vec<TargetFacts> = Vec::with_capacity(users.len());
@@ -56,7 +64,8 @@ pub(super) async fn find_targets(
         if facts.iter().any(|target| target.user == *user) {
             continue;
         }
-        let unknown = TargetFacts { user: *user, exists: false, role: None, relations: Relations::default() };
+        let relations = Relations::default();
+        let unknown = TargetFacts { user: *user, exists: false, role: None, former: false, relations };
         facts.push(known.get(user).copied().unwrap_or(unknown));
     }
     Ok(facts)

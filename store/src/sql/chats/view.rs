@@ -17,7 +17,7 @@ use curlew_domain::{
     message::{LogRow, MessageType, MessageView},
     receipt::{Status, status_of},
 };
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 statements! {
     LAST_MESSAGES = ["WITH r AS MATERIALIZED " rows(1: chat id, first int, last int) "
@@ -33,6 +33,9 @@ statements! {
             WHERE f.chat_id = r.chat AND f.left_seq IS NULL ORDER BY f.joined_seq, f.user_id LIMIT 20)
         ORDER BY m.chat_id, m.joined_seq, m.user_id"];
     HIDES_READ = ["SELECT u.id FROM users u WHERE u.id = $1 AND u.read_receipts_to = 'nobody'"];
+    WITHHELD = ["WITH r AS MATERIALIZED " rows(1: usr id) "
+        SELECT u.id FROM r CROSS JOIN users u WHERE u.id = r.usr AND u.read_receipts_to = 'contacts' AND NOT EXISTS
+            (SELECT 1 FROM relations f WHERE f.user_id = u.id AND f.peer_id = $2 AND f.relation = 'contact')"];
     MEMBER_COUNTS = ["WITH r AS MATERIALIZED " rows(1: chat id) "
         SELECT r.chat, (SELECT COUNT(*) FROM memberships m WHERE m.chat_id = r.chat AND m.left_seq IS NULL) FROM r"];
 }
@@ -46,8 +49,7 @@ pub(super) async fn complete(
     if chats.is_empty() {
         return Ok(Vec::new());
     }
-    let groups: Vec<ChatId> =
-        chats.iter().filter(|c| c.view.kind == ChatKind::Group).map(|c| c.view.id).collect();
+    let groups: Vec<ChatId> = chats.iter().filter(|c| shows_members(&c.view)).map(|c| c.view.id).collect();
     let mut last =
         last_messages(tx, viewer, chats.iter().map(|c| (c.view.id, c.visible_from, c.view.last_seq))).await?;
     let above = chats.iter().map(|c| (c.view.id, viewer, c.read_seq, c.view.last_seq));
@@ -62,13 +64,18 @@ pub(super) async fn complete(
         view.unread_count = unread.get(&(view.id, viewer)).copied().unwrap_or(0);
         view.mention_count = mentions.get(&(view.id, viewer)).copied().unwrap_or(0);
         view.peer = peer.and_then(|peer| peers.remove(&peer));
-        if view.kind == ChatKind::Group {
+        if shows_members(&view) {
             view.members = Some(members.remove(&view.id).unwrap_or_default());
             view.member_count = Some(counts.get(&view.id).copied().unwrap_or(0));
         }
         view
     });
     Ok(views.collect())
+}
+
+/// Whether the viewer is told who is in the chat: those are who are in it themselves.
+fn shows_members(view: &ChatView) -> bool {
+    view.kind == ChatKind::Group && view.role.is_some()
 }
 
 /// The newest message of each chat between two rows of it, as `viewer` sees it.
@@ -121,16 +128,36 @@ pub(in crate::sql) async fn hides_read(tx: &mut Tx, viewer: UserId) -> Result<bo
     Ok(tx.find(&HIDES_READ, args![viewer]).await?.is_some())
 }
 
-/// Takes from the members what a viewer who hides the same is not shown: how far the others have read.
+/// Of these people those who show what they have read to their contacts only, of whom the viewer is none.
+pub(in crate::sql) async fn withheld_from(
+    tx: &mut Tx,
+    viewer: UserId,
+    people: impl Iterator<Item = UserId>,
+) -> Result<HashSet<UserId>, sqlx::Error> {
+    let people: BTreeSet<UserId> = people.collect();
+    if people.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let table = Table::of_ids(people.into_iter().map(UserId::uuid));
+    tx.fetch(&WITHHELD, args![table, viewer]).await?.iter().map(|row| row.id(0)).collect()
+}
+
+/// Takes from the members how far they have read, where a viewer who hides the same, or is not among the contacts to whom it
+/// is shown, may not know.
 pub(super) async fn hide_read(
     tx: &mut Tx,
     viewer: UserId,
     members: impl Iterator<Item = &mut MemberView> + Send,
 ) -> Result<(), sqlx::Error> {
-    if hides_read(tx, viewer).await? {
-        members
-            .filter(|member| member.user.id != viewer)
-            .for_each(|member| member.read_seq = member.joined_seq);
+    let mut others: Vec<&mut MemberView> = members.filter(|member| member.user.id != viewer).collect();
+    let ids: Vec<UserId> = others.iter().map(|member| member.user.id).collect();
+    let withheld = if hides_read(tx, viewer).await? {
+        ids.into_iter().collect()
+    } else {
+        withheld_from(tx, viewer, ids.into_iter()).await?
+    };
+    for member in others.iter_mut().filter(|member| withheld.contains(&member.user.id)) {
+        member.read_seq = member.joined_seq;
     }
     Ok(())
 }

@@ -3,12 +3,12 @@
 use crate::sql::{
     statement::statements,
     transaction::Tx,
-    users::{read_user, user_columns},
+    users::{USER_COLUMNS, read_user, user_columns},
     value::{Table, args},
 };
 use curlew_domain::{
     account::User,
-    contact::{FoundUser, Relation, SearchPosition, SearchQuery, ShownRelation, search_key},
+    contact::{FoundUser, Relation, SearchPosition, SearchQuery, ShownRelation},
     ids::UserId,
 };
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ statements! {
         WHERE u.username >= $1 AND u.username < $2 AND u.username > $3 AND u.id <> $4 AND u.deleted_at IS NULL
         ORDER BY u.username LIMIT $5"];
     // Those whose user name matches were met before.
-    BY_DISPLAY_NAME = ["SELECT " (user_columns!()) " FROM users u
+    BY_DISPLAY_NAME = ["SELECT " (user_columns!()) ", u.search_name FROM users u
         WHERE u.search_name >= $1 AND u.search_name < $2 AND (u.search_name > $3 OR (u.search_name = $3 AND u.id > $6))
             AND NOT (u.username >= $1 AND u.username < $2) AND u.id <> $4 AND u.deleted_at IS NULL
         ORDER BY u.search_name, u.id LIMIT $5"];
@@ -60,7 +60,7 @@ pub(super) async fn search(
         let args = args![first, end.as_str(), name, me, missing, id];
         for row in tx.fetch(&BY_DISPLAY_NAME, args).await? {
             let user = read_user(&row, 0)?;
-            let position = SearchPosition::DisplayName(search_key(&user.display_name), user.id);
+            let position = SearchPosition::DisplayName(row.text(USER_COLUMNS)?, user.id);
             found.push((user, position));
         }
     }

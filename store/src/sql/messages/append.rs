@@ -258,10 +258,17 @@ async fn find_known(
     run: &[&mut Append],
 ) -> Result<HashMap<(ChatId, UserId, LocalId), Known>, sqlx::Error> {
     let keys: Vec<_> = run.iter().filter_map(|append| append.known_by()).collect();
-    let mut known = HashMap::with_capacity(keys.len());
     if keys.is_empty() {
-        return Ok(known);
+        return Ok(HashMap::new());
     }
+    find_by_local_id(tx, keys).await
+}
+
+async fn find_by_local_id(
+    tx: &mut Tx,
+    keys: impl IntoIterator<Item = (ChatId, UserId, &LocalId)>,
+) -> Result<HashMap<(ChatId, UserId, LocalId), Known>, sqlx::Error> {
+    let mut known = HashMap::new();
     let table = Table::of(keys, |row, (chat, user, local)| {
         row.id(chat.uuid()).id(user.uuid()).text(local.as_str());
     });
@@ -276,4 +283,17 @@ async fn find_known(
         }
     }
     Ok(known)
+}
+
+/// What a user sent to chats under one `localId`.
+pub(super) async fn find_sent(
+    tx: &mut Tx,
+    sender: UserId,
+    chats: &[ChatId],
+    local_id: &LocalId,
+    content_hash: &[u8; 32],
+) -> Result<Result<HashMap<ChatId, Appended>, Refusal>, sqlx::Error> {
+    let known = find_by_local_id(tx, chats.iter().map(|chat| (*chat, sender, local_id))).await?;
+    let sent = known.into_iter().map(|((chat, ..), known)| Ok((chat, known.answer(content_hash)?)));
+    Ok(sent.collect())
 }

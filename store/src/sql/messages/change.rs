@@ -1,6 +1,6 @@
 //! Changes of messages that are stored: editing, reacting, deleting.
 
-use super::{append::find_send_facts, dress::dress};
+use super::{append::find_send_facts, dress::dress, is_hidden};
 use crate::{
     sql::{
         chats::lock::{LockedChat, publish},
@@ -16,11 +16,12 @@ use crate::{
 use async_trait::async_trait;
 use curlew_domain::{
     Refusal,
+    chat::Standing,
     clock::Timestamp,
     ids::{ChatId, RowId, Stream, UserId},
     message::{Content, Emoji, Entry, LogRow, Target},
     ports::store::ChangeMessage,
-    rules::{MessageChange, MessageFacts, may_change_message},
+    rules::{MessageChange, MessageFacts, may_change_message, require_member},
 };
 use uuid::Uuid;
 
@@ -66,7 +67,14 @@ impl Write for ChangeMessage {
         let Self { chat, message, actor, delete_window, at, .. } = *self;
         let judge = |facts: Option<&MessageFacts>| may_change_message(&self.change, facts, delete_window, at);
         let locked = LockedChat::lock(scope.tx, chat, actor).await?;
-        let found = find_message(scope.tx, actor, chat, message).await?;
+        let mut found = find_message(scope.tx, actor, chat, message).await?;
+        // What is hidden is there to be deleted for everyone, and for nothing else.
+        if let Some(row) = &found
+            && !matches!(self.change, MessageChange::Delete)
+            && is_hidden(scope.tx, actor, chat, row.seq).await?
+        {
+            found = None;
+        }
         let send = find_send_facts(scope.tx, actor, chat).await?;
         let Some(((locked, found), send)) = locked.zip(found).zip(send) else {
             judge(None)?;
@@ -190,6 +198,8 @@ impl Write for HideMessage {
         let Self { user, chat, message, at } = *self;
         let found = find_message(scope.tx, user, chat, message).await?;
         let LogRow { id, seq, .. } = found.ok_or_else(|| Refusal::not_found("message"))?;
+        let facts = find_send_facts(scope.tx, user, chat).await?;
+        require_member(facts.map_or(Standing::Stranger, |facts| facts.standing))?;
         if scope.tx.execute(&HIDE_MESSAGE, args![chat, user, seq]).await? == 1 {
             lock_users(scope.tx, &[user]).await?;
             append_personal(scope, user, at, vec![(user, Entry::MessageHidden { message: id, chat })])

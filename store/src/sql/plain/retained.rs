@@ -20,7 +20,8 @@ macro_rules! retained_columns {
 }
 
 statements! {
-    RETAINED_BESIDE = ["SELECT COUNT(*), CAST(COALESCE(SUM(m.size), 0) AS BIGINT) FROM plain_retained m
+    RETAINED_BESIDE = ["SELECT COUNT(*), CAST(COALESCE(SUM(m.size), 0) AS BIGINT),
+            (SELECT u.deleted_at FROM users u WHERE u.id = $1) FROM plain_retained m
         WHERE m.user_id = $1 AND m.topic <> $2 AND (m.expires_at IS NULL OR m.expires_at > $3)"];
     SET_RETAINED = ["INSERT INTO plain_retained (user_id, size, expires_at, qos, topic, properties, payload)
         VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -50,6 +51,10 @@ pub(super) async fn retain(
     }
     let size = message.size() as i64;
     if let Some(beside) = tx.find(&RETAINED_BESIDE, args![user, topic, at]).await? {
+        // A deleted account keeps nothing.
+        if beside.int_or_null(2)?.is_some() {
+            return Ok(());
+        }
         let (messages, bytes) = (beside.int(0)?, beside.int(1)?);
         if messages >= MAX_RETAINED.into() || bytes + size > MAX_RETAINED_BYTES as i64 {
             let detail = format!(

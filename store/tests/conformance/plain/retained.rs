@@ -7,13 +7,14 @@ use crate::{
 };
 use curlew_domain::{
     ErrorCode, Result,
+    account::Username,
     clock::Timestamp,
     ids::UserId,
     plain::{
         MAX_PAYLOAD, MAX_RETAINED, MAX_RETAINED_BYTES, PlainMessage, PlainProperties, PublishPlain,
         PublishedPlain, Qos, Retained,
     },
-    ports::store::{Plain, Sessions},
+    ports::store::{DeleteUser, Plain, Profiles, Sessions},
 };
 use curlew_store::Engine;
 use sqlx::{Connection, PgConnection};
@@ -26,6 +27,7 @@ on_both_engines!(
     an_expired_retained_message_is_not_there,
     retained_messages_are_bounded_in_number,
     retained_messages_are_bounded_in_bytes,
+    a_deleted_account_keeps_nothing,
 );
 
 async fn retain(f: &Fixture, user: UserId, message: PlainMessage) -> Result<PublishedPlain> {
@@ -174,4 +176,21 @@ async fn retained_messages_are_bounded_in_bytes(f: Fixture) {
     let exact = |over: u64| message("yy", vec![0; (rest - message("yy", "").size() as u64 + over) as usize]);
     assert_eq!(code(retain(&f, user, exact(1)).await), ErrorCode::RetainedFull);
     retain(&f, user, exact(0)).await.expect("exactly as much as there may be");
+}
+
+/// A publication that was on its way when the account was deleted.
+async fn a_deleted_account_keeps_nothing(f: Fixture) {
+    let alice = f.user("alice").await;
+    let verified = f.store.find_password_hash(alice).await.unwrap().expect("a password");
+    let at = f.now();
+    let delete = DeleteUser {
+        user: alice,
+        verified,
+        alias: Username::stored("deleted.1".into()),
+        reserved_until: at,
+        at,
+    };
+    f.store.delete_user(delete).await.unwrap();
+    retain(&f, alice, message("late", "late")).await.unwrap();
+    assert!(of(&f, alice, "late").await.is_empty());
 }

@@ -77,8 +77,10 @@ both_engines! {
         assert!(!names.contains(&"tablet".to_owned()) && names.contains(&"gadget".to_owned()), "{names:?}");
         profile(&alice.http).await;
         profile(&gadget).await;
-        // Again: the password is another one now.
-        alice.http.put("/auth/password", change).await.expect_problem(401, "invalid-credentials");
+        // Again: it is done. With the old password to another one it is refused.
+        alice.http.put("/auth/password", change).await.expect(204);
+        let further = json!({ "currentPassword": PASSWORD, "newPassword": "yet another one" });
+        alice.http.put("/auth/password", further).await.expect_problem(401, "invalid-credentials");
         let login = |password: &str| json!({ "login": "alice", "password": password });
         server.anonymous().post("/auth/login", login(PASSWORD)).await.expect_problem(401, "invalid-credentials");
         server.anonymous().post("/auth/login", login(NEW)).await.expect(200);

@@ -293,6 +293,7 @@ impl Device {
                 let row = shared.row();
                 online.session.handle_row(row.stream, row.seq, || payload(row.stream, row.seq));
             }
+            Delivery::Stale(stream) => online.session.handle_emptied(stream, 0),
             Delivery::Hint(stream, seq) => online.session.handle_hint(stream, seq),
             Delivery::Joined(chat, joined_seq) => online.session.handle_joined(chat, joined_seq),
             Delivery::Receipt(..) | Delivery::Signal(..) | Delivery::Plain => {}
