@@ -51,7 +51,7 @@ impl Chats {
     /// Founds a group; whether it was made just now (a known `localId` answers the group it made).
     pub async fn create_group(&self, creator: UserId, wish: GroupWish) -> Result<(ChatView, bool)> {
         let members: Vec<_> =
-            self.distinct(wish.members)?.into_iter().filter(|user| *user != creator).collect();
+            self.distinct("memberIds", wish.members)?.into_iter().filter(|user| *user != creator).collect();
         let group = NewGroup {
             id: self.base.new_id(),
             row: self.base.new_id(),
@@ -89,7 +89,7 @@ impl Chats {
 
     /// Adds members; those who are in already change nothing.
     pub async fn add_members(&self, actor: UserId, chat: ChatId, users: Vec<UserId>) -> Result<()> {
-        let users = self.distinct(users)?;
+        let users = self.distinct("userIds", users)?;
         self.change(actor, chat, MembershipChange::Add(users)).await
     }
 
@@ -130,11 +130,11 @@ impl Chats {
         self.base.store.change_members(ChangeMembers { chat, actor, change, row, limits, at }).await.map(drop)
     }
 
-    fn distinct(&self, users: Vec<UserId>) -> Result<Vec<UserId>> {
+    fn distinct(&self, field: &'static str, users: Vec<UserId>) -> Result<Vec<UserId>> {
         if users.len() > self.limits.group_members as usize {
             let detail =
                 format!("{} users, a group has at most {} members", users.len(), self.limits.group_members);
-            return Err(Error::invalid("memberIds", "too-many", detail));
+            return Err(Error::invalid(field, "too-many", detail));
         }
         let mut seen = BTreeSet::new();
         Ok(users.into_iter().filter(|user| seen.insert(*user)).collect())

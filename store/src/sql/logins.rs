@@ -150,7 +150,9 @@ impl ChosenDevice for NewLogin {
             live.iter().map(|device| format!("{} ({})", device.name, device.id)).collect();
         let detail =
             format!("{} devices are logged in, as many as allowed: {}", live.len(), names.join(", "));
-        let devices = live.iter().map(|device| device.clone().view(None, &[])).collect();
+        // The one that asks is none of them.
+        let asking = Some(self.new_device);
+        let devices = live.iter().map(|device| device.clone().view(asking, &[])).collect();
         Err(Refusal { devices, ..Refusal::new(ErrorCode::DeviceLimit, detail) })
     }
 

@@ -211,7 +211,7 @@ both_engines! {
         assert_eq!(names, ["phone", "tablet"]);
         for device in offered.as_array().unwrap() {
             assert_eq!(device["online"], true, "{device}");
-            assert!(device.get("current").is_none(), "{device}");
+            assert_eq!(device["current"], false, "{device}");
         }
         for (replace, status, code) in [
             (bob.device_id.as_str(), 404, "not-found"),
