@@ -167,7 +167,8 @@ impl World<'_> {
             }
             Op::Hide { user, message } => {
                 let Some(seq) = model.messages.get(message).map(|message| message.seq) else { return };
-                if model.may_have(user, seq) {
+                // Who has left deletes nothing any more.
+                if model.present(user).is_some() && model.may_have(user, seq) {
                     let message = &mut model.messages[message];
                     message.hidden_from.insert(user);
                     f.hide(chat, users[user], message.id).await.unwrap();
@@ -182,9 +183,15 @@ impl World<'_> {
                 }
             }
             Op::Edit { message } => {
-                let Some(Message { id, sender: 0, deleted: false, .. }) = model.messages.get(message) else {
+                let Some(Message { id, sender: 0, deleted: false, hidden_from, .. }) =
+                    model.messages.get(message)
+                else {
                     return;
                 };
+                // What its sender has deleted for themselves is not edited any more.
+                if hidden_from.contains(&0) {
+                    return;
+                }
                 let text = Uuid::now_v7().to_string();
                 f.alter(chat, users[0], *id, MessageChange::Edit(text)).await.unwrap();
                 model.end += 1;
