@@ -7,7 +7,7 @@ pub(super) mod quote;
 
 use super::{
     SqlStore,
-    chats::view::{hides_read, show, withheld_from},
+    chats::view::{show, withheld_from},
     log::{LOG_COLUMNS, log_columns, message_kinds, not_hidden, read_row},
     read,
     receipts::RaiseWatermarks,
@@ -229,7 +229,6 @@ async fn list_recipients(
     sender: UserId,
     seq: Seq,
 ) -> Result<Vec<Recipient>, sqlx::Error> {
-    let most = if hides_read(tx, sender).await? { Status::Delivered } else { Status::Read };
     let mut recipients = Vec::new();
     for row in tx.fetch(&RECIPIENTS, args![chat, seq, sender]).await? {
         let user = read_user(&row, 0)?;
@@ -241,7 +240,7 @@ async fn list_recipients(
             read_seq: row.seq(USER_COLUMNS + 3)?,
         };
         let status = mark.status_of(sender, seq);
-        recipients.extend(status.map(|status| Recipient { user: user.into(), status: status.min(most) }));
+        recipients.extend(status.map(|status| Recipient { user: user.into(), status }));
     }
     let withheld = withheld_from(tx, sender, recipients.iter().map(|recipient| recipient.user.id)).await?;
     for recipient in recipients.iter_mut().filter(|recipient| withheld.contains(&recipient.user.id)) {

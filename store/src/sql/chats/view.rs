@@ -17,7 +17,7 @@ use curlew_domain::{
     message::{LogRow, MessageType, MessageView},
     receipt::{Status, status_of},
 };
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 statements! {
     LAST_MESSAGES = ["WITH r AS MATERIALIZED " rows(1: chat id, first int, last int) "
@@ -124,26 +124,26 @@ pub(in crate::sql) async fn show(
 }
 
 /// Whether the viewer shows nobody what they have read, and so is not shown it either.
-pub(in crate::sql) async fn hides_read(tx: &mut Tx, viewer: UserId) -> Result<bool, sqlx::Error> {
+async fn hides_read(tx: &mut Tx, viewer: UserId) -> Result<bool, sqlx::Error> {
     Ok(tx.find(&HIDES_READ, args![viewer]).await?.is_some())
 }
 
-/// Of these people those who show what they have read to their contacts only, of whom the viewer is none.
+/// Of these others those of whom the viewer is not shown what they have read: all if the viewer hides the same, else who
+/// shows it to contacts only, of whom the viewer is none.
 pub(in crate::sql) async fn withheld_from(
     tx: &mut Tx,
     viewer: UserId,
-    people: impl Iterator<Item = UserId>,
-) -> Result<HashSet<UserId>, sqlx::Error> {
-    let people: BTreeSet<UserId> = people.collect();
-    if people.is_empty() {
-        return Ok(HashSet::new());
+    others: impl Iterator<Item = UserId>,
+) -> Result<BTreeSet<UserId>, sqlx::Error> {
+    let people: BTreeSet<UserId> = others.collect();
+    if people.is_empty() || hides_read(tx, viewer).await? {
+        return Ok(people);
     }
     let table = Table::of_ids(people.into_iter().map(UserId::uuid));
     tx.fetch(&WITHHELD, args![table, viewer]).await?.iter().map(|row| row.id(0)).collect()
 }
 
-/// Takes from the members how far they have read, where a viewer who hides the same, or is not among the contacts to whom it
-/// is shown, may not know.
+/// Takes from the members how far they have read, where the viewer is not shown it.
 pub(super) async fn hide_read(
     tx: &mut Tx,
     viewer: UserId,
@@ -151,11 +151,7 @@ pub(super) async fn hide_read(
 ) -> Result<(), sqlx::Error> {
     let mut others: Vec<&mut MemberView> = members.filter(|member| member.user.id != viewer).collect();
     let ids: Vec<UserId> = others.iter().map(|member| member.user.id).collect();
-    let withheld = if hides_read(tx, viewer).await? {
-        ids.into_iter().collect()
-    } else {
-        withheld_from(tx, viewer, ids.into_iter()).await?
-    };
+    let withheld = withheld_from(tx, viewer, ids.into_iter()).await?;
     for member in others.iter_mut().filter(|member| withheld.contains(&member.user.id)) {
         member.read_seq = member.joined_seq;
     }
