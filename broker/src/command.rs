@@ -6,11 +6,14 @@ pub use plain::plain_message;
 
 use crate::{
     connection::Edge,
+    format::Format,
     packet::PublishProperties,
     plain::Lane,
+    presence::Mode,
     reason,
     session::{Command, Outcome},
     topic::{self, Space, TopicError},
+    typing::tell,
 };
 use bytes::Bytes;
 use curlew_domain::{
@@ -20,12 +23,17 @@ use curlew_domain::{
     message::{LocalId, Target},
     plain::PlainMessage,
     ports::store::Commit,
+    receipt::DeliveredOn,
     services::{Services, messaging::SendRequest},
 };
 use futures_util::{FutureExt, future::BoxFuture};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
-use std::sync::{Arc, atomic::AtomicUsize};
+use std::{
+    future::ready,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Instant,
+};
 
 /// `chats/{chat}/receipts`.
 #[derive(Deserialize)]
@@ -35,6 +43,20 @@ struct ReceiptsRequest {
     delivered: Option<Seq>,
     #[serde(default)]
     read: Option<Seq>,
+}
+
+/// `chats/{chat}/typing`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TypingRequest {
+    typing: bool,
+}
+
+/// `users/{me}/presence`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PresenceRequest {
+    state: Mode,
 }
 
 /// `chats/{chat}/edit`.
@@ -70,14 +92,31 @@ pub struct Publisher {
     pub user: UserId,
     /// The session.
     pub session: SessionId,
+    /// The connection, as the registry numbers it.
+    pub connection: u64,
     /// Whether it outlives its connection.
     pub lasting: bool,
     /// How it names topics.
     pub space: Space,
+    /// How it writes commands, and reads their results.
+    pub format: Format,
     /// The user's plain lane.
     pub lane: Arc<Lane>,
     /// Publications in it that are being stored: what comes after them goes the same way, so that it does not overtake.
     pub storing: Arc<AtomicUsize>,
+}
+
+/// The body of a command.
+#[derive(Clone, Copy)]
+struct Body<'a> {
+    format: Format,
+    payload: &'a [u8],
+}
+
+impl Body<'_> {
+    fn decode<T: DeserializeOwned>(self) -> Result<T, Error> {
+        self.format.decode(self.payload)
+    }
 }
 
 /// How a command ended.
@@ -105,15 +144,18 @@ pub async fn start(edge: &Edge, publisher: &Publisher, command: &Command) -> Box
         Ok(parsed) => parsed,
         Err(error) => return std::future::ready(refused_topic(error).into()).boxed(),
     };
-    let services = &edge.services;
+    let (services, format) = (&edge.services, publisher.format);
+    let body = Body { format, payload: &command.payload };
     let reply = plain::reply_to(publisher, command);
     let show = reply.is_some();
     let started = match parsed {
-        topic::Command::Send(chat) => send(services, publisher.user, chat, &command.payload, show).await,
-        topic::Command::Receipts(chat) => raise(services, publisher, chat, &command.payload),
-        topic::Command::Edit(chat) => edit(services, publisher.user, chat, &command.payload, show).await,
-        topic::Command::React(chat) => react(services, publisher.user, chat, &command.payload, show).await,
-        topic::Command::Delete(chat) => delete(services, publisher.user, chat, &command.payload).await,
+        topic::Command::Send(chat) => send(services, publisher.user, chat, body, show).await,
+        topic::Command::Receipts(chat) => raise(services, publisher, chat, body),
+        topic::Command::Edit(chat) => edit(services, publisher.user, chat, body, show).await,
+        topic::Command::React(chat) => react(services, publisher.user, chat, body, show).await,
+        topic::Command::Delete(chat) => delete(services, publisher.user, chat, body).await,
+        topic::Command::Typing(chat) => typing(edge, publisher.user, chat, body).await,
+        topic::Command::Presence => presence(edge, publisher, body).await,
         topic::Command::RemoveDevice(device) => {
             remove_device(services, publisher.user, device, &command.payload)
         }
@@ -133,9 +175,9 @@ pub async fn start(edge: &Edge, publisher: &Publisher, command: &Command) -> Box
         };
         let (outcome, result) = match ended {
             Ok(done) => done,
-            Err(error) => (failed(error, local_id(&payload)), None),
+            Err(error) => (failed(error, local_id(Body { format, payload: &payload })), None),
         };
-        let reply = reply.and_then(|reply| reply.with(&outcome, result));
+        let reply = reply.and_then(|reply| reply.with(format, &outcome, result));
         Ended { outcome, reply }
     };
     ended.boxed()
@@ -158,8 +200,8 @@ fn done(properties: Vec<(String, String)>) -> Outcome {
     Outcome::Done { properties, recorded: false }
 }
 
-async fn send(services: &Services, user: UserId, chat: ChatId, payload: &[u8], show: bool) -> Started {
-    let request: SendRequest = parse(payload)?;
+async fn send(services: &Services, user: UserId, chat: ChatId, body: Body<'_>, show: bool) -> Started {
+    let request: SendRequest = body.decode()?;
     let commit = services.messaging.send(user, chat, request).await?;
     let messaging = Arc::clone(&services.messaging);
     let sent = async move {
@@ -172,20 +214,20 @@ async fn send(services: &Services, user: UserId, chat: ChatId, payload: &[u8], s
     Ok(sent.boxed())
 }
 
-async fn edit(services: &Services, user: UserId, chat: ChatId, payload: &[u8], show: bool) -> Started {
-    let EditRequest { message_id, text } = parse(payload)?;
+async fn edit(services: &Services, user: UserId, chat: ChatId, body: Body<'_>, show: bool) -> Started {
+    let EditRequest { message_id, text } = body.decode()?;
     let commit = services.messaging.edit(user, chat, message_id, text).await?;
     Ok(changed(services, user, commit, show))
 }
 
-async fn react(services: &Services, user: UserId, chat: ChatId, payload: &[u8], show: bool) -> Started {
-    let ReactRequest { message_id, emoji } = parse(payload)?;
+async fn react(services: &Services, user: UserId, chat: ChatId, body: Body<'_>, show: bool) -> Started {
+    let ReactRequest { message_id, emoji } = body.decode()?;
     let commit = services.messaging.react(user, chat, message_id, emoji.as_deref()).await?;
     Ok(changed(services, user, commit, show))
 }
 
-async fn delete(services: &Services, user: UserId, chat: ChatId, payload: &[u8]) -> Started {
-    let DeleteRequest { message_id, scope } = parse(payload)?;
+async fn delete(services: &Services, user: UserId, chat: ChatId, body: Body<'_>) -> Started {
+    let DeleteRequest { message_id, scope } = body.decode()?;
     let commit = services.messaging.delete(user, chat, message_id, scope).await?;
     Ok(changed(services, user, commit, false))
 }
@@ -208,8 +250,28 @@ fn changed(
     waiting.boxed()
 }
 
-fn raise(services: &Services, publisher: &Publisher, chat: ChatId, payload: &[u8]) -> Started {
-    let ReceiptsRequest { delivered, read } = parse(payload)?;
+/// Only told to those who may be told: the rules for sending hold.
+async fn typing(edge: &Edge, user: UserId, chat: ChatId, body: Body<'_>) -> Started {
+    let TypingRequest { typing } = body.decode()?;
+    edge.services.plain.may_signal(user, chat).await?;
+    if let Some(typing) = edge.typing.set(chat, user, typing, Instant::now()) {
+        tell(edge, chat, user, typing);
+    }
+    Ok(ready(Ok((done(Vec::new()), None))).boxed())
+}
+
+async fn presence(edge: &Edge, publisher: &Publisher, body: Body<'_>) -> Started {
+    let PresenceRequest { state } = body.decode()?;
+    let user = publisher.user;
+    edge.registry.presence.set(user, publisher.connection, state);
+    if state == Mode::Active && edge.delivered_on == DeliveredOn::Open {
+        edge.opened(user, &edge.services.messaging.list_stays(user).await?);
+    }
+    Ok(ready(Ok((done(Vec::new()), None))).boxed())
+}
+
+fn raise(services: &Services, publisher: &Publisher, chat: ChatId, body: Body<'_>) -> Started {
+    let ReceiptsRequest { delivered, read } = body.decode()?;
     if delivered.is_none() && read.is_none() {
         return Err(Error::invalid("delivered", "required", "needs `delivered`, `read` or both"));
     }
@@ -236,36 +298,14 @@ fn remove_device(services: &Services, user: UserId, device: DeviceId, payload: &
     Ok(removed.boxed())
 }
 
-/// Most bytes of a client's own text that an error repeats.
-const ECHO_LIMIT: usize = 200;
-
-fn parse<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Error> {
-    let invalid = |mut detail: String| {
-        detail.truncate(detail.floor_char_boundary(ECHO_LIMIT));
-        Error::refused(ErrorCode::InvalidRequest, detail)
-    };
-    if payload.trim_ascii_start().first() != Some(&b'{') {
-        return Err(invalid("the payload is not a JSON object".into()));
-    }
-    let mut json = serde_json::Deserializer::from_slice(payload);
-    let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let (path, message) = (error.path().to_string(), error.inner().to_string());
-        // The place in the text helps nobody who is told the field.
-        let message = message.rsplit_once(" at line ").map_or(&*message, |(message, _)| message);
-        invalid(if path == "." { message.to_owned() } else { format!("{path}: {message}") })
-    })?;
-    json.end().map_err(|_| invalid("something follows the JSON object".into()))?;
-    Ok(parsed)
-}
-
 /// The `localId` of a command that may be broken otherwise, to name it in its refusal.
-fn local_id(payload: &[u8]) -> Option<LocalId> {
+fn local_id(body: Body<'_>) -> Option<LocalId> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Named {
         local_id: String,
     }
-    let named: Named = serde_json::from_slice(payload).ok()?;
+    let named: Named = body.decode().ok()?;
     LocalId::parse(&named.local_id).ok()
 }
 

@@ -6,26 +6,29 @@ mod subscribing;
 
 use crate::{
     command::{self, Ended, Publisher},
-    delivery::{Delivery, Ending},
+    delivery::{Delivery, Ending, SharedEvent},
+    format::Format,
     packet::{In, Out, Reason, Version},
     plain::{Item, Routes, wills::Wills},
     rate::RatesByUser,
     registry::{Registration, Registry},
-    session::{Action, Command, Due, Failure, Page, Session},
+    session::{Action, Command, Due, Failure, Page, Session, StateFamily, StateQuery, StateTopic},
+    typing::Typing,
     wire::{Encoded, Wire},
 };
 use admission::Admitted;
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use curlew_domain::{
     account::Principal,
     chat::StayEnd,
     clock::{Clock, Entropy, Timestamp},
     event::{Event, EventBody},
-    ids::{Seq, Stream, UserId},
+    ids::{ChatId, Seq, Stream, UserId},
     message::Entry,
     plain::QueuePage,
+    receipt::{DeliveredOn, ReceiptsQuery},
     services::{Services, sessions::SessionEnd},
-    session::{Cursors, SessionFence},
+    session::{Cursors, FollowChats, SessionFence},
 };
 use futures_util::{
     FutureExt, StreamExt,
@@ -34,12 +37,14 @@ use futures_util::{
 };
 use std::{
     collections::VecDeque,
-    future,
+    future::{self, Future},
     sync::Arc,
     time::{Duration, Instant},
 };
 use subscribing::{Subscribing, due};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 /// Longest packet before authentication.
 const MAX_PACKET_BEFORE_AUTH: u32 = 16 * 1024;
@@ -56,11 +61,15 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Rows of one page of the log …
 const PAGE: u32 = 64;
 /// … and about so many bytes of them.
-const PAGE_BYTES: usize = 256 * 1024;
+const PAGE_BYTES: usize = 64 * 1024;
+/// Pages of all kinds that are read at once: when thousands come back together, each waits its turn.
+const CATCH_UPS: usize = 16;
 /// Messages of one part of a session's queue.
 const QUEUE_PAGE: u32 = 64;
 /// About so many bytes of them.
-const QUEUE_PAGE_BYTES: usize = 256 * 1024;
+const QUEUE_PAGE_BYTES: usize = 64 * 1024;
+/// Chats or contacts of one page of how things stand.
+const STATE_PAGE: usize = 64;
 /// Pause before a log that could not be read is tried again.
 const READ_RETRY: Duration = Duration::from_millis(500);
 /// A buffer that grew beyond this is given back when it is empty.
@@ -84,14 +93,45 @@ pub struct Edge {
     pub in_flight: u16,
     /// Longest Keep Alive of a client that can be told so, in seconds; 0: none is too long.
     pub keep_alive_max: u16,
+    /// Who types.
+    pub typing: Typing,
+    /// When a message is delivered.
+    pub delivered_on: DeliveredOn,
     /// How fast users may publish.
     pub rates: Arc<RatesByUser>,
+    /// Who may read a page now.
+    pub catch_ups: Semaphore,
+}
+
+/// As many turns for reading as there may be at once.
+pub fn catch_ups() -> Semaphore {
+    Semaphore::new(CATCH_UPS)
 }
 
 impl Edge {
     /// The instant at which the clock will show this; now, if it has.
     fn instant_of(&self, end: Timestamp) -> Instant {
         Instant::now() + self.clock.now().until(end)
+    }
+
+    /// Reads when it is its turn. What fails gives its turn back before it is tried again.
+    async fn in_turn<T>(&self, read: impl Future<Output = T>) -> T {
+        let _turn = self.catch_ups.acquire().await;
+        read.await
+    }
+
+    /// Whether what a session of the user acknowledges is delivered.
+    fn is_delivered(&self, user: UserId) -> bool {
+        self.delivered_on == DeliveredOn::Ack || self.registry.presence.is_active(user)
+    }
+
+    /// The user has opened the app: if that is what delivers, all that waits is delivered.
+    pub fn opened(&self, user: UserId, stays: &[StayEnd]) {
+        if self.delivered_on == DeliveredOn::Open {
+            for stay in stays.iter().filter(|stay| stay.delivered < stay.end) {
+                self.services.receipts.acknowledged(user, stay.chat, stay.end);
+            }
+        }
     }
 }
 
@@ -208,6 +248,7 @@ enum Done {
     Queue(QueuePage),
     CursorsSaved(curlew_domain::Result<bool>),
     Read(Page),
+    States(Vec<(StateTopic, Arc<SharedEvent>)>, Option<Uuid>),
     Stays(Vec<StayEnd>),
     Authenticated(curlew_domain::Result<Option<Principal>>),
 }
@@ -245,8 +286,10 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
         let publisher = Publisher {
             user: admitted.principal.user,
             session: admitted.fence.session,
+            connection: admitted.registration.number(),
             lasting,
             space: admitted.start.space.clone(),
+            format: admitted.start.format,
             lane: Arc::clone(&admitted.registration.lane),
             storing: Arc::default(),
         };
@@ -339,9 +382,12 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
             while self.registration.take_lag() {
                 self.session.handle_lag();
             }
+            if let Some(since) = self.registration.take_states_lost() {
+                self.session.handle_states_lost(since);
+            }
             while let Some(failure) = self.session.poll_failure() {
-                let event = self.failure_event(failure);
-                self.session.handle_failure_event(|| event.to_json().into());
+                let (format, event) = (self.publisher.format, self.failure_event(failure));
+                self.session.handle_failure_event(|| format.encode(&event));
             }
             let mut acted = self.take_plain();
             self.transmit(now);
@@ -428,16 +474,26 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
                 let store = async move { plain.settle(fence, settle).await };
                 self.tasks.push(store.map(Done::Settled).boxed());
             }
+            Action::ReadStates(query) => {
+                self.tasks.push(read_states(Arc::clone(&self.edge), self.me, query).boxed());
+            }
             Action::SaveCursors(cursors) => {
-                let (sessions, fence) = (Arc::clone(&services.sessions), self.fence);
-                let save = async move { sessions.save_cursors(fence, cursors).await };
+                let (edge, me, fence) = (Arc::clone(&self.edge), self.me, self.fence);
+                let save = async move {
+                    edge.services.receipts.settle(me).await;
+                    edge.services.sessions.save_cursors(fence, cursors).await
+                };
                 self.tasks.push(save.map(Done::CursorsSaved).boxed());
             }
             Action::Read { stream, after } => {
-                self.tasks
-                    .push(read_page(Arc::clone(&self.edge), self.me, stream, after).map(Done::Read).boxed());
+                let (edge, format) = (Arc::clone(&self.edge), self.publisher.format);
+                self.tasks.push(read_page(edge, self.me, format, stream, after).map(Done::Read).boxed());
             }
-            Action::Acknowledged(chat, seq) => services.receipts.acknowledged(self.me, chat, seq),
+            Action::Acknowledged(chat, seq) => {
+                if self.edge.is_delivered(self.me) {
+                    services.receipts.acknowledged(self.me, chat, seq);
+                }
+            }
             Action::ListStays => {
                 self.tasks.push(list_stays(Arc::clone(&self.edge), self.me).map(Done::Stays).boxed());
             }
@@ -519,6 +575,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
                 self.session.close(Reason::ServerBusy, "the token could not be checked now; try again");
             }
             Done::Read(page) => self.session.handle_page(page),
+            Done::States(events, next) => self.session.handle_states(events, next),
             Done::Stays(stays) => {
                 self.edge.registry.learn_stays(self.me, &stays);
                 self.session.handle_stays(&stays);
@@ -527,18 +584,20 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
     }
 
     fn handle_delivery(&mut self, delivery: Delivery) {
+        let format = self.publisher.format;
         match delivery {
             Delivery::Row(shared) => {
                 let row = shared.row();
                 if let Entry::MessageDeleted(message) = row.entry {
                     self.session.handle_emptied(row.stream, message.seq);
                 }
-                self.session.handle_row(row.stream, row.seq, || shared.payload(self.me));
+                self.session.handle_row(row.stream, row.seq, || shared.payload(self.me, format));
             }
             Delivery::Hint(stream, seq) => self.session.handle_hint(stream, seq),
             Delivery::Stale(stream) => self.session.handle_emptied(stream, 0),
             Delivery::Joined(chat, joined_seq) => self.session.handle_joined(chat, joined_seq),
-            Delivery::Receipt(chat, event) => self.session.handle_receipt(chat, || event.payload()),
+            Delivery::State(topic, event) => self.session.handle_state(topic, event),
+            Delivery::Typing(chat, event) => self.session.handle_typing(chat, || event.payload(format)),
             Delivery::Signal(message, from) => {
                 let (session, own) = (self.fence.session, from == self.fence.session);
                 let expires = message.expires_at.map(|end| self.edge.instant_of(end));
@@ -615,7 +674,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
         }
         self.registration.writing_stopped();
         self.settle().await;
-        let Self { edge, mut pipe, mut session, fence, registration, .. } = self;
+        let Self { edge, mut pipe, mut session, me, fence, registration, .. } = self;
         let expiry_secs = session.expiry_secs();
         let end = SessionEnd {
             cursors: session.cursors(),
@@ -626,6 +685,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
         if expiry_secs > 0 {
             registration.park(session.park());
         }
+        edge.services.receipts.settle(me).await;
         if let Err(error) = edge.services.sessions.close(fence, end).await {
             tracing::warn!(%error, "the session's end could not be stored; what it acknowledged last may come again");
         }
@@ -657,9 +717,9 @@ async fn write_some(
 }
 
 /// Reads a page of a log, however long the store takes to answer.
-async fn read_page(edge: Arc<Edge>, me: UserId, stream: Stream, after: Seq) -> Page {
+async fn read_page(edge: Arc<Edge>, me: UserId, format: Format, stream: Stream, after: Seq) -> Page {
     loop {
-        match edge.services.messaging.read_events(me, stream, after, PAGE).await {
+        match edge.in_turn(edge.services.messaging.read_events(me, stream, after, PAGE)).await {
             Ok(page) => {
                 let mut bytes = 0;
                 let mut rows = Vec::new();
@@ -671,7 +731,7 @@ async fn read_page(edge: Arc<Edge>, me: UserId, stream: Stream, after: Seq) -> P
                         let end = *end;
                         return Page { stream, after, rows, end, more: true };
                     }
-                    let payload: Bytes = event.to_json().into();
+                    let payload = format.encode(event);
                     bytes += payload.len();
                     rows.push((seq, payload));
                 }
@@ -688,11 +748,46 @@ async fn read_page(edge: Arc<Edge>, me: UserId, stream: Stream, after: Seq) -> P
     }
 }
 
+/// Reads a page of how things stand, however long the store takes to answer.
+async fn read_states(edge: Arc<Edge>, me: UserId, query: StateQuery) -> Done {
+    let read = async || match &query.family {
+        StateFamily::Receipts(chats) => read_receipts(&edge, me, chats.clone(), &query).await,
+        StateFamily::Presence(users) => {
+            let page = edge.registry.presence.list(&edge, me, users.as_deref(), &query, STATE_PAGE).await;
+            page.map(|(events, next)| (events, next.map(UserId::uuid)))
+        }
+    };
+    loop {
+        match edge.in_turn(read()).await {
+            Ok((events, next)) => return Done::States(events, next),
+            Err(error) => {
+                tracing::warn!(%error, "how things stand could not be read");
+                tokio::time::sleep(READ_RETRY).await;
+            }
+        }
+    }
+}
+
+async fn read_receipts(
+    edge: &Edge,
+    me: UserId,
+    chats: FollowChats,
+    query: &StateQuery,
+) -> curlew_domain::Result<(Vec<(StateTopic, Arc<SharedEvent>)>, Option<Uuid>)> {
+    let (since, after) = (query.since, query.after.map(ChatId::from));
+    let query = ReceiptsQuery { chats, since, after, limit: STATE_PAGE as u32 };
+    let (events, next) = edge.services.receipts.list(me, query).await?;
+    let shared = events.into_iter().filter_map(|event| {
+        Some((StateTopic::Receipts(event.chat_id?), Arc::new(SharedEvent::new(Arc::new(event)))))
+    });
+    Ok((shared.collect(), next.map(ChatId::uuid)))
+}
+
 /// Reads a part of a session's queue, however long the store takes to answer.
 async fn read_queue(edge: Arc<Edge>, fence: SessionFence, after: Seq) -> QueuePage {
     loop {
-        let page = edge.services.plain.list_queued(fence.session, after, QUEUE_PAGE, QUEUE_PAGE_BYTES).await;
-        match page {
+        let page = edge.services.plain.list_queued(fence.session, after, QUEUE_PAGE, QUEUE_PAGE_BYTES);
+        match edge.in_turn(page).await {
             Ok(page) => return page,
             Err(error) => {
                 tracing::warn!(%error, "a queue could not be read");
@@ -704,7 +799,7 @@ async fn read_queue(edge: Arc<Edge>, fence: SessionFence, after: Seq) -> QueuePa
 
 async fn list_stays(edge: Arc<Edge>, me: UserId) -> Vec<StayEnd> {
     loop {
-        match edge.services.messaging.list_stays(me).await {
+        match edge.in_turn(edge.services.messaging.list_stays(me)).await {
             Ok(stays) => return stays,
             Err(error) => {
                 tracing::warn!(%error, "stays could not be read");

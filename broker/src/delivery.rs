@@ -1,6 +1,6 @@
 //! What the registry hands to connections.
 
-use crate::packet::Reason;
+use crate::{format::Format, packet::Reason, session::StateTopic};
 use bytes::Bytes;
 use curlew_domain::{
     event::{Audience, Event},
@@ -10,18 +10,36 @@ use curlew_domain::{
 };
 use std::sync::{Arc, OnceLock};
 
-/// A committed row of a chat's log, encoded once for all who get it; what only the sender may see is a second encoding.
+/// One payload in each format, encoded when somebody first wants it.
+#[derive(Debug, Default)]
+struct Encodings {
+    json: OnceLock<Bytes>,
+    cbor: OnceLock<Bytes>,
+}
+
+impl Encodings {
+    fn get(&self, format: Format, encode: impl FnOnce() -> Bytes) -> Bytes {
+        let cell = match format {
+            Format::Json => &self.json,
+            Format::Cbor => &self.cbor,
+        };
+        cell.get_or_init(encode).clone()
+    }
+}
+
+/// A committed row of a chat's log, encoded once in each format for all who get it; what only the sender may see is a second
+/// encoding.
 #[derive(Debug)]
 pub struct SharedRow {
     row: Arc<LogRow>,
-    others: OnceLock<Bytes>,
-    sender: OnceLock<Bytes>,
+    others: Encodings,
+    sender: Encodings,
 }
 
 impl SharedRow {
     /// Not encoded yet.
     pub fn new(row: Arc<LogRow>) -> Self {
-        Self { row, others: OnceLock::new(), sender: OnceLock::new() }
+        Self { row, others: Encodings::default(), sender: Encodings::default() }
     }
 
     /// The row.
@@ -30,36 +48,35 @@ impl SharedRow {
     }
 
     /// The payload as `reader` gets it.
-    pub fn payload(&self, reader: UserId) -> Bytes {
-        let (cell, audience) = if reader == self.row.sender {
+    pub fn payload(&self, reader: UserId, format: Format) -> Bytes {
+        let (encodings, audience) = if reader == self.row.sender {
             (&self.sender, Audience::Sender)
         } else {
             (&self.others, Audience::Others)
         };
-        let encode = || {
-            Event::of_chat_row(&self.row, audience).map(|event| event.to_json().into()).unwrap_or_default()
-        };
-        cell.get_or_init(encode).clone()
+        let encode =
+            || Event::of_chat_row(&self.row, audience).map(|event| format.encode(&event)).unwrap_or_default();
+        encodings.get(format, encode)
     }
 }
 
-/// A live or state event, encoded once.
+/// A live or state event, encoded once in each format.
 #[derive(Debug)]
 pub struct SharedEvent {
     /// The event.
     pub event: Arc<Event>,
-    payload: OnceLock<Bytes>,
+    payload: Encodings,
 }
 
 impl SharedEvent {
     /// Not encoded yet.
     pub fn new(event: Arc<Event>) -> Self {
-        Self { event, payload: OnceLock::new() }
+        Self { event, payload: Encodings::default() }
     }
 
     /// The payload.
-    pub fn payload(&self) -> Bytes {
-        self.payload.get_or_init(|| self.event.to_json().into()).clone()
+    pub fn payload(&self, format: Format) -> Bytes {
+        self.payload.get(format, || format.encode(&self.event))
     }
 }
 
@@ -74,8 +91,10 @@ pub enum Delivery {
     Stale(Stream),
     /// The user entered a chat.
     Joined(ChatId, Seq),
-    /// A state event of the chat's receipts.
-    Receipt(ChatId, Arc<SharedEvent>),
+    /// A state event.
+    State(StateTopic, Arc<SharedEvent>),
+    /// Somebody types in a chat, or does not any more.
+    Typing(ChatId, Arc<SharedEvent>),
     /// A message of a chat's plain lane, and the session that published it.
     Signal(Arc<PlainMessage>, SessionId),
     /// Something waits in the user's own plain lane.

@@ -11,11 +11,13 @@ mod tests;
 use crate::{
     delivery::{Delivery, Ending, SharedEvent, SharedRow},
     plain::{Item, Lane, Member, Waiting},
-    session::{Parked, Subscription},
+    presence::Presence,
+    session::{Parked, StateTopic, Subscription},
 };
 use async_trait::async_trait;
 use curlew_domain::{
     chat::StayEnd,
+    clock::{System, Timestamp},
     event::Event,
     ids::{ChatId, DeviceId, LoginId, Seq, SessionId, Stream, UserId},
     message::{Entry, LogRow},
@@ -28,13 +30,15 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+/// No state event was lost.
+const NONE_LOST: i64 = i64::MAX;
 /// Deliveries that wait for one connection; more make it lag.
 const INBOX: usize = 256;
 /// Sessions without a connection whose in-flight state is kept; the oldest goes.
@@ -64,6 +68,8 @@ struct Handle {
     key: SessionKey,
     inbox: mpsc::Sender<Delivery>,
     lagging: AtomicBool,
+    /// Since when state events were lost; [`NONE_LOST`]: none were.
+    states_lost: AtomicI64,
     /// Messages of the plain lane.
     waiting: Waiting,
     /// Whether the session outlives the connection.
@@ -124,9 +130,23 @@ impl Registration {
         self.handle.lagging.swap(false, Ordering::AcqRel)
     }
 
+    /// Since when state events were lost that were not taken note of.
+    pub fn take_states_lost(&self) -> Option<Timestamp> {
+        if self.handle.states_lost.load(Ordering::Acquire) == NONE_LOST {
+            return None;
+        }
+        let at = self.handle.states_lost.swap(NONE_LOST, Ordering::AcqRel);
+        (at != NONE_LOST).then_some(Timestamp(at))
+    }
+
+    /// Names the connection.
+    pub fn number(&self) -> u64 {
+        self.handle.number
+    }
+
     /// Keeps the in-flight state of the session for its return; not that of a connection which another one has replaced.
     pub fn park(&self, parked: Parked) {
-        if parked.unacknowledged.is_empty() && parked.received.is_empty() {
+        if parked.unacknowledged.is_empty() && parked.received.is_empty() && parked.told.is_empty() {
             return;
         }
         let session = self.handle.fence.session;
@@ -209,17 +229,24 @@ struct State {
 }
 
 /// Who is connected here.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Registry {
+    /// Who of them is there.
+    pub presence: Presence,
     state: Mutex<State>,
     numbers: AtomicU64,
     stopping: AtomicBool,
 }
 
 impl Registry {
-    /// Nobody is connected.
-    pub fn new() -> Arc<Self> {
-        Arc::default()
+    /// Nobody is connected. `presence_grace`: how long a connection may be gone before its user is.
+    pub fn new(presence_grace: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            presence: Presence::new(presence_grace, Arc::new(System)),
+            state: Mutex::default(),
+            numbers: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+        })
     }
 
     /// Ends the connection that holds this session now, and waits until it has stored its state.
@@ -250,6 +277,7 @@ impl Registry {
             key,
             inbox,
             lagging: AtomicBool::new(false),
+            states_lost: AtomicI64::new(NONE_LOST),
             waiting: Waiting::default(),
             lasting: AtomicBool::new(false),
             end,
@@ -275,6 +303,10 @@ impl Registry {
         if self.stopping.load(Ordering::Acquire) {
             handle.end.send_replace(Some(Ending::ShuttingDown));
         }
+        // A device that is mounted sees no chats, and says nothing of its user.
+        if handle.key.mount.is_empty() {
+            self.presence.join(user, handle.number);
+        }
         metrics::gauge!("curlew_mqtt_connections").increment(1.0);
         registration
     }
@@ -292,6 +324,28 @@ impl Registry {
         for user in state.chats.get(&chat).into_iter().flat_map(HashMap::keys) {
             for handle in state.users.get(user).into_iter().flat_map(|online| &online.handles) {
                 let _ = handle.inbox.try_send(Delivery::Signal(Arc::clone(message), from));
+            }
+        }
+    }
+
+    /// Brings a state event to a user's connections. One that has no room for it is told how things stand later; presence
+    /// leaves room for what matters more.
+    pub fn tell_state(&self, to: UserId, topic: StateTopic, event: &Arc<SharedEvent>) {
+        let state = self.lock();
+        for handle in state.users.get(&to).into_iter().flat_map(|online| &online.handles) {
+            handle.tell_state(topic, event);
+        }
+    }
+
+    /// Brings it to the members of a chat who are connected here, but the one who types. Shed first.
+    pub fn tell_typing(&self, chat: ChatId, typer: UserId, event: &Arc<SharedEvent>) {
+        let state = self.lock();
+        let members = state.chats.get(&chat).into_iter().flat_map(HashMap::keys);
+        for user in members.filter(|user| **user != typer) {
+            for handle in state.users.get(user).into_iter().flat_map(|online| &online.handles) {
+                if handle.inbox.capacity() >= INBOX / 2 {
+                    let _ = handle.inbox.try_send(Delivery::Typing(chat, Arc::clone(event)));
+                }
             }
         }
     }
@@ -338,6 +392,9 @@ impl Registry {
             return;
         };
         online.handles.swap_remove(place);
+        if handle.key.mount.is_empty() {
+            self.presence.leave(user, handle.number);
+        }
         metrics::gauge!("curlew_mqtt_connections").decrement(1.0);
         if state.holds(handle) {
             state.keys.remove(&handle.key);
@@ -466,6 +523,24 @@ impl Handle {
         self.login.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn tell_state(&self, topic: StateTopic, event: &Arc<SharedEvent>) {
+        let reserve = match topic {
+            StateTopic::Receipts(_) => 0,
+            StateTopic::Presence(_) => INBOX / 4,
+        };
+        let has_room = self.inbox.capacity() > reserve;
+        if !has_room || self.inbox.try_send(Delivery::State(topic, Arc::clone(event))).is_err() {
+            self.lose_states(event.event.at);
+        }
+    }
+
+    /// State events are lost from this time on.
+    fn lose_states(&self, since: Timestamp) {
+        self.states_lost.fetch_min(since.0, Ordering::AcqRel);
+        // A full inbox wakes the connection as well.
+        let _ = self.inbox.try_send(Delivery::Plain);
+    }
+
     fn tell(&self, delivery: Delivery) {
         if self.inbox.try_send(delivery).is_err() {
             self.lagging.store(true, Ordering::Release);
@@ -492,6 +567,7 @@ impl Relay for Registry {
                     }
                 }
                 Committed::LoginsEnded(logins) => drop(state.end_logins(logins)),
+                Committed::VisibilityChanged(users) => self.presence.visibility_changed(users),
             }
         }
     }
@@ -502,8 +578,13 @@ impl Relay for Registry {
         let Some(online) = state.users.get(&to) else { return };
         let shared = Arc::new(SharedEvent::new(event));
         for handle in online.handles.iter().filter(|handle| Some(handle.fence.session) != except) {
-            // Shed when the inbox is full.
-            let _ = handle.inbox.try_send(Delivery::Receipt(chat, Arc::clone(&shared)));
+            handle.tell_state(StateTopic::Receipts(chat), &shared);
+        }
+    }
+
+    fn receipts_uncertain(&self, since: Timestamp) {
+        for handle in self.lock().users.values().flat_map(|online| &online.handles) {
+            handle.lose_states(since);
         }
     }
 

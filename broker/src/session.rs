@@ -17,6 +17,7 @@ mod interface;
 mod plain;
 mod quota;
 mod rows;
+mod states;
 mod streams;
 mod subscriptions;
 mod window;
@@ -27,11 +28,13 @@ mod tests;
 pub use authentication::TOKEN_METHOD;
 pub use interface::{Action, Command, Failure, Outcome, Page, Parked, Start};
 pub use plain::Due;
+pub use states::{StateFamily, StateQuery, StateTopic, ToldStates};
 pub use subscriptions::{Grant, Subscription, Subscriptions};
 pub use window::Unacknowledged;
 
 use crate::{
     alias,
+    format::Format,
     packet::{AckProperties, In, Out, PacketId, Reason, Version},
     rate::Rates,
 };
@@ -68,11 +71,13 @@ pub const MAX_EXPIRY_SECS: u32 = MAX_EXPIRY.as_secs() as u32;
 pub struct Session {
     me: UserId,
     version: Version,
+    format: Format,
     keep_alive: Option<Duration>,
     last_packet: Instant,
     subscriptions: Subscriptions,
     streams: Streams,
     window: Window,
+    states: states::States,
     lane: plain::Lane,
     ready: VecDeque<Ready>,
     ready_bytes: usize,
@@ -121,17 +126,23 @@ impl Session {
         let stored = start.received.into_iter().map(|id| (id, Received::Recorded { stored: true }));
         let received = parked.chain(stored);
         let subscriptions = Subscriptions::load(&start.filters, start.space);
+        let mut states = states::States::default();
+        if let Some(left_at) = start.left_at {
+            states.resume(start.parked.told, left_at, &subscriptions.all());
+        }
         // Who never had a filter in the plain lane has no queue to read.
         let queue = start.expiry_secs > 0 && (start.sent > 0 || !subscriptions.own_lane().is_empty());
         Self {
             me: start.me,
             version: start.version,
+            format: start.format,
             keep_alive: (start.keep_alive > 0)
                 .then(|| Duration::from_secs(start.keep_alive.into()).mul_f32(1.5)),
             last_packet: now,
             subscriptions,
             streams,
             window,
+            states,
             lane: plain::Lane::new(start.sent, queue),
             ready: VecDeque::new(),
             ready_bytes: 0,
@@ -167,6 +178,7 @@ impl Session {
         self.saving.is_some()
             || self.authentication == Authentication::Running
             || self.commands >= MAX_COMMANDS
+            || self.states.is_behind()
             || self.held_until.is_some()
     }
 
@@ -255,7 +267,7 @@ impl Session {
         if self.listing.poll() {
             return Some(Action::ListStays);
         }
-        if let Some(action) = self.lane.poll_action() {
+        if let Some(action) = self.lane.poll_action().or_else(|| self.states.poll_action()) {
             return Some(action);
         }
         if !self.reading && self.ready.is_empty() {
@@ -301,6 +313,7 @@ impl Session {
         Parked {
             unacknowledged: self.window.into_unacknowledged(),
             received: self.received.into_iter().filter_map(recorded).collect(),
+            told: self.states.told,
         }
     }
 }

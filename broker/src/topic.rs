@@ -34,6 +34,10 @@ pub enum Command {
     React(ChatId),
     /// `chats/{chat}/delete`
     Delete(ChatId),
+    /// `chats/{chat}/typing`
+    Typing(ChatId),
+    /// `users/{me}/presence`
+    Presence,
     /// `users/{me}/devices/{device}/remove`
     RemoveDevice(DeviceId),
     /// `users/{me}/x/…`: the user's own plain lane.
@@ -56,26 +60,36 @@ pub enum TopicError {
     Foreign,
 }
 
-/// One chat, or all chats that the user may see.
+/// One chat or user, or all that concern the subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Chats {
+pub enum Which<T> {
     /// All of mine.
     All,
     /// This one, if it is mine.
-    One(ChatId),
+    One(T),
 }
 
-impl Chats {
-    fn cover(self, chat: ChatId) -> bool {
+/// Chats that the user may see.
+pub type Chats = Which<ChatId>;
+/// Users whose presence the user may see.
+pub type Users = Which<UserId>;
+
+impl<T: PartialEq> Which<T> {
+    fn covers(&self, id: &T) -> bool {
         match self {
             Self::All => true,
-            Self::One(one) => one == chat,
+            Self::One(one) => one == id,
         }
     }
 }
 
+impl<T: From<Uuid>> From<Option<Uuid>> for Which<T> {
+    fn from(named: Option<Uuid>) -> Self {
+        named.map_or(Self::All, |id| Self::One(id.into()))
+    }
+}
+
 /// What a topic filter can match. At least one field says something.
-#[expect(clippy::struct_excessive_bools, reason = "each is a family of topics of its own")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Filter {
     /// `chats/{chat}/messages`
@@ -88,8 +102,8 @@ pub struct Filter {
     pub events: bool,
     /// `users/{me}/errors`
     pub errors: bool,
-    /// Any user's `users/{user}/presence`
-    pub presence: bool,
+    /// `users/{user}/presence`
+    pub presence: Option<Users>,
     /// `users/{me}/x/…`
     pub own: bool,
     /// `chats/{chat}/x/{user}/…`
@@ -99,17 +113,17 @@ pub struct Filter {
 impl Filter {
     /// Whether it matches the chat's `messages`.
     pub fn covers_messages(&self, chat: ChatId) -> bool {
-        self.messages.is_some_and(|chats| chats.cover(chat))
+        self.messages.is_some_and(|chats| chats.covers(&chat))
     }
 
     /// Whether it matches the chat's `receipts`.
     pub fn covers_receipts(&self, chat: ChatId) -> bool {
-        self.receipts.is_some_and(|chats| chats.cover(chat))
+        self.receipts.is_some_and(|chats| chats.covers(&chat))
     }
 
     /// Whether it matches the chat's `typing`.
     pub fn covers_typing(&self, chat: ChatId) -> bool {
-        self.typing.is_some_and(|chats| chats.cover(chat))
+        self.typing.is_some_and(|chats| chats.covers(&chat))
     }
 }
 
@@ -132,6 +146,16 @@ pub fn messages_topic(chat: ChatId) -> String {
 /// The state of receipts in the chat.
 pub fn receipts_topic(chat: ChatId) -> String {
     format!("chats/{chat}/receipts")
+}
+
+/// Who types in the chat.
+pub fn typing_topic(chat: ChatId) -> String {
+    format!("chats/{chat}/typing")
+}
+
+/// Whether the user is there.
+pub fn presence_topic(user: UserId) -> String {
+    format!("users/{user}/presence")
 }
 
 /// The user's personal log.
@@ -174,6 +198,7 @@ pub fn parse_command(topic: &str, me: UserId) -> Result<Command, TopicError> {
                 "edit" => Ok(Command::Edit(chat)),
                 "react" => Ok(Command::React(chat)),
                 "delete" => Ok(Command::Delete(chat)),
+                "typing" => Ok(Command::Typing(chat)),
                 _ => Err(TopicError::Outside),
             }
         }
@@ -191,6 +216,9 @@ pub fn parse_command(topic: &str, me: UserId) -> Result<Command, TopicError> {
             if canonical_id(user).is_some() =>
         {
             Ok(Command::RemoveDevice(canonical_id(device).ok_or(TopicError::Outside)?.into()))
+        }
+        (Some("users"), Some(user), Some("presence"), None, None) if canonical_id(user).is_some() => {
+            Ok(Command::Presence)
         }
         // A topic that ends with the prefix would be empty for a session that is mounted there.
         (Some("users"), Some(user), Some("x"), Some(first), rest)
@@ -231,7 +259,7 @@ const SIGNALS: [Level; 5] =
 /// when something is delivered.
 pub fn parse_filter(filter: &str, me: UserId) -> Result<Filter, FilterError> {
     check_form(filter)?;
-    let chats = |family| intersect(filter, family, me);
+    let chats = |family| intersect(filter, family, me).map(|named| named.chat.into());
     let users = |family| intersect(filter, family, me).is_some();
     let parsed = Filter {
         messages: chats(&MESSAGES),
@@ -239,7 +267,7 @@ pub fn parse_filter(filter: &str, me: UserId) -> Result<Filter, FilterError> {
         typing: chats(&TYPING),
         events: users(&EVENTS),
         errors: users(&ERRORS),
-        presence: users(&PRESENCE),
+        presence: intersect(filter, &PRESENCE, me).map(|named| named.user.into()),
         own: users(&OWN),
         signals: chats(&SIGNALS),
     };
@@ -270,36 +298,40 @@ fn check_form(filter: &str) -> Result<(), FilterError> {
     if exceeds_limits(filter) { Err(FilterError::NotGranted) } else { Ok(()) }
 }
 
-/// Whether a well-formed filter and a family of topics have a topic in common: `None` if not. The chats
-/// say something only if the family has a chat level.
+/// What a filter names of a family of topics.
+#[derive(Clone, Copy, Default)]
+struct Named {
+    chat: Option<Uuid>,
+    user: Option<Uuid>,
+}
+
+/// Whether a well-formed filter and a family of topics have a topic in common: `None` if not.
 ///
 /// No family begins with `$`, so that wildcards must not match such topics `[MQTT-4.7.2-1]` needs no rule here.
-fn intersect(filter: &str, family: &[Level], me: UserId) -> Option<Chats> {
-    let mut chats = Chats::All;
+fn intersect(filter: &str, family: &[Level], me: UserId) -> Option<Named> {
+    let mut named = Named::default();
     let mut family = family.iter();
     for level in filter.split('/') {
         if level == "#" {
             // Matches its parent level too (section 4.7.1.2), hence also after the last level of the family.
-            return Some(chats);
+            return Some(named);
         }
         let expected = family.next()?;
         if matches!(expected, Level::Rest) {
-            return Some(chats);
+            return Some(named);
         }
         if level == "+" {
             continue;
         }
         match *expected {
             Level::Literal(literal) if level == literal => {}
-            Level::Chat => chats = Chats::One(canonical_id(level)?.into()),
+            Level::Chat => named.chat = Some(canonical_id(level)?),
             Level::Me if canonical_id(level)? == me.uuid() => {}
-            Level::AnyUser => {
-                canonical_id(level)?;
-            }
+            Level::AnyUser => named.user = Some(canonical_id(level)?),
             Level::Literal(_) | Level::Me | Level::Rest => return None,
         }
     }
-    family.next().is_none().then_some(chats)
+    family.next().is_none().then_some(named)
 }
 
 /// Topics are compared byte by byte, so an id has one spelling: lower case with hyphens.

@@ -17,7 +17,7 @@ use axum::middleware::map_response;
 use curlew_api::{ApiState, RateLimits, limits::Limiter, protect};
 use curlew_broker::{
     Registry,
-    connection::Edge,
+    connection::{Edge, catch_ups},
     listener::{
         gate::{Gate, Opening},
         proxy::Trusted,
@@ -26,6 +26,7 @@ use curlew_broker::{
         websocket,
     },
     places::Places,
+    typing::Typing,
 };
 use curlew_domain::{
     clock::System,
@@ -44,7 +45,7 @@ use std::{
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -58,9 +59,11 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const HTTP_HEADER: Duration = Duration::from_secs(30);
 /// How often expired sessions are forgotten and metrics are tidied.
 const HOUSEKEEPING: Duration = Duration::from_mins(1);
+/// Devices are looked through for those to be retired at least so often.
+const RETIRING: Duration = Duration::from_hours(1);
 /// Histogram buckets.
 const SECONDS: &[f64] =
-    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 /// Most bytes of a text once it is escaped in JSON, per byte of text, and the rest of a body.
 const ESCAPED: usize = 6;
@@ -103,7 +106,7 @@ impl Core {
             }
             Database::Postgres(url) => Engine::Postgres(url.expose().clone()),
         };
-        let registry = Registry::new();
+        let registry = Registry::new(config.presence.grace);
         let relay: Arc<dyn Relay> = registry.clone();
         let store_config = StoreConfig {
             queue: config.commit.queue,
@@ -260,7 +263,10 @@ impl Node {
             max_packet_bytes: u32::try_from(config.limits.mqtt_packet_bytes).unwrap_or(u32::MAX),
             in_flight: config.limits.in_flight,
             keep_alive_max: config.mqtt.keep_alive_max,
+            typing: Typing::default(),
+            delivered_on: config.receipts.delivered_on,
             rates: Arc::clone(&rates),
+            catch_ups: catch_ups(),
         });
         let gate = gate("curlew_mqtt_connections_refused_total", Opening::Header, &config);
         let background = TaskTracker::new();
@@ -270,7 +276,12 @@ impl Node {
         background.spawn(async move { receipts.run(receipts_stop).await });
         let (publishing, publishing_stop) = (Arc::clone(&edge), last.clone());
         background.spawn(async move { publishing.wills.run(&publishing, publishing_stop).await });
-        background.spawn(keep_house(services.clone(), metrics.clone(), last.clone()));
+        let (telling, telling_stop) = (Arc::clone(&edge), last.clone());
+        background.spawn(async move { telling.registry.presence.run(&telling, telling_stop).await });
+        let (typing, typing_stop) = (Arc::clone(&edge), last.clone());
+        background.spawn(async move { typing.typing.run(&typing, typing_stop).await });
+        let retire_after = Some(config.devices.retire_after).filter(|after| !after.is_zero());
+        background.spawn(keep_house(services.clone(), metrics.clone(), retire_after, last.clone()));
 
         let mut state = ApiState::new(services);
         state.metrics = Some(metrics);
@@ -321,8 +332,15 @@ impl Node {
     }
 }
 
-/// Forgets expired sessions, finishes deletions that were cut off, and lets the metrics forget what nobody asked for.
-async fn keep_house(services: Services, metrics: PrometheusHandle, stop: CancellationToken) {
+/// Forgets expired sessions, finishes deletions that were cut off, retires devices that nobody has seen for long, and lets
+/// the metrics forget what nobody asked for.
+async fn keep_house(
+    services: Services,
+    metrics: PrometheusHandle,
+    retire_after: Option<Duration>,
+    stop: CancellationToken,
+) {
+    let mut retired: Option<Instant> = None;
     loop {
         match services.sessions.prune().await {
             Ok(0) => {}
@@ -332,11 +350,28 @@ async fn keep_house(services: Services, metrics: PrometheusHandle, stop: Cancell
         if let Err(error) = services.profiles.finish_deletions().await {
             tracing::warn!(%error, "the deletion of an account could not be finished");
         }
+        // It looks at every device, and has no need to be exact.
+        if let Some(after) = retire_after
+            && retired.is_none_or(|at| at.elapsed() >= (after / 100).min(RETIRING))
+        {
+            tokio::select! {
+                () = retire(&services, after) => retired = Some(Instant::now()),
+                () = stop.cancelled() => return,
+            }
+        }
         metrics.run_upkeep();
         tokio::select! {
             () = tokio::time::sleep(HOUSEKEEPING) => {}
             () = stop.cancelled() => return,
         }
+    }
+}
+
+async fn retire(services: &Services, after: Duration) {
+    match services.devices.retire(after).await {
+        Ok(0) => {}
+        Ok(count) => tracing::info!(count, "devices retired that nobody has seen for long"),
+        Err(error) => tracing::warn!(%error, "devices could not be retired"),
     }
 }
 

@@ -213,4 +213,6 @@ pub struct StayEnd {
     pub left: Option<Seq>,
     /// The last row the user may have: the log's end, or `left`.
     pub end: Seq,
+    /// What was delivered to the user, if they are still in; else `end`.
+    pub delivered: Seq,
 }

@@ -22,7 +22,7 @@ pub struct Device {
     pub platform: String,
     /// First login.
     pub created_at: Timestamp,
-    /// Last sign-in or connection.
+    /// Last sign-in, token refresh, begin or end of a connection.
     pub last_seen_at: Timestamp,
 }
 
@@ -42,7 +42,7 @@ pub struct DeviceView {
     pub current: Option<bool>,
     /// Whether it is connected.
     pub online: bool,
-    /// Last sign-in or connection.
+    /// Last sign-in, token refresh, begin or end of a connection.
     pub last_seen_at: Timestamp,
     /// First login.
     pub created_at: Timestamp,

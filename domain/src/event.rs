@@ -9,6 +9,7 @@ use crate::{
     error::ErrorCode,
     ids::{ChatId, RowId, Seq, Stream, UserId},
     message::{Emoji, Entry, LocalId, LogRow, MessageView, Target},
+    presence::PresenceState,
     receipt::Status,
 };
 use serde::{Deserialize, Serialize};
@@ -198,6 +199,22 @@ pub enum EventBody {
         read_seq: Seq,
         /// What is left, counted to 999.
         unread_count: u32,
+    },
+    /// Somebody types in the chat, or does not any more.
+    UserTyping {
+        /// Who.
+        user_id: UserId,
+        /// Whether.
+        typing: bool,
+    },
+    /// Whether a contact is there.
+    Presence {
+        /// Who.
+        user_id: UserId,
+        /// Whether.
+        state: PresenceState,
+        /// When they were last active; `null` when that is not known or not to be known.
+        last_seen_at: Option<Timestamp>,
     },
     /// A command published over MQTT was refused.
     CommandFailed {

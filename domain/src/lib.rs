@@ -17,6 +17,7 @@ pub mod notification;
 pub mod page;
 pub mod plain;
 pub mod ports;
+pub mod presence;
 pub mod rate;
 pub mod receipt;
 pub mod rules;

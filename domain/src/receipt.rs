@@ -2,9 +2,12 @@
 
 use crate::{
     account::UserView,
+    clock::Timestamp,
     ids::{ChatId, RowId, Seq, UserId},
+    session::FollowChats,
 };
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use utoipa::ToSchema;
 
 /// How far a message got. SENT < DELIVERED < READ.
@@ -17,6 +20,16 @@ pub enum Status {
     Delivered,
     /// Seen by every member it counts for.
     Read,
+}
+
+/// When a message counts as delivered to a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveredOn {
+    /// Once one of their sessions has acknowledged it.
+    Ack,
+    /// Once the app is open on one of their devices: connected and active. All that waits is delivered by opening it; what a
+    /// device in the background acknowledges is not.
+    Open,
 }
 
 /// Watermarks of one stay.
@@ -35,9 +48,9 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// How far the message at `seq` of `sender` got with this member; `None` if it does not count for them: their stay does
-    /// not contain it, they sent it, or they left before it reached them.
-    pub fn status_of(&self, sender: UserId, seq: Seq) -> Option<Status> {
+    /// How far the message at `seq` of `sender`, whose sight this is, got with this member; `None` if it does not count for
+    /// them: their stay does not contain it, they sent it, or they left before it reached them.
+    pub fn status_of(&self, sender: UserId, sight: Sight, seq: Seq) -> Option<Status> {
         let contains = self.joined_seq < seq && self.left_seq.is_none_or(|left| seq <= left);
         if !contains || self.user == sender {
             return None;
@@ -45,7 +58,35 @@ impl Mark {
         if self.delivered_seq < seq {
             return self.left_seq.is_none().then_some(Status::Sent);
         }
-        Some(if self.read_seq >= seq { Status::Read } else { Status::Delivered })
+        Some(if sight.read_of(self) >= seq { Status::Read } else { Status::Delivered })
+    }
+}
+
+/// What somebody is shown of how far others have read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// Nothing: they do not show it themselves.
+    Nothing,
+    /// Of each member, once they have read beyond this row: what was read while the viewer showed nothing stays hidden. 0 but
+    /// in groups of those who once showed nothing.
+    Beyond(Seq),
+}
+
+impl Sight {
+    /// All of it.
+    pub const FULL: Self = Self::Beyond(0);
+
+    /// How far the member has read, as shown.
+    pub fn read_of(self, mark: &Mark) -> Seq {
+        self.read_after(mark.joined_seq, mark.read_seq)
+    }
+
+    /// How far somebody has read who joined at `joined_seq`, as shown.
+    pub fn read_after(self, joined_seq: Seq, read_seq: Seq) -> Seq {
+        match self {
+            Self::Beyond(floor) if read_seq > floor => read_seq,
+            Self::Nothing | Self::Beyond(_) => joined_seq,
+        }
     }
 }
 
@@ -92,9 +133,9 @@ pub struct Counts {
 impl Counts {
     /// Counts for the message at `seq` of `sender`: the members whose stay contains it, the sender and those who left
     /// before reaching it excepted.
-    pub fn of_message(marks: &[Mark], sender: UserId, seq: Seq) -> Self {
+    pub fn of_message(marks: &[Mark], sender: UserId, sight: Sight, seq: Seq) -> Self {
         let mut counts = Self::default();
-        for status in marks.iter().filter_map(|mark| mark.status_of(sender, seq)) {
+        for status in marks.iter().filter_map(|mark| mark.status_of(sender, sight, seq)) {
             counts.of += 1;
             counts.delivered += u32::from(status >= Status::Delivered);
             counts.read += u32::from(status == Status::Read);
@@ -105,8 +146,8 @@ impl Counts {
 
 /// The state of the message at `seq` of `sender`. For each state the members who left before reaching *it* do not count;
 /// when nobody is left the message is SENT.
-pub fn status_of(marks: &[Mark], sender: UserId, seq: Seq) -> Status {
-    let reached = |watermark: fn(&Mark) -> Seq| {
+pub fn status_of(marks: &[Mark], sender: UserId, sight: Sight, seq: Seq) -> Status {
+    let reached = |watermark: &dyn Fn(&Mark) -> Seq| {
         let mut any = false;
         for mark in marks {
             let contains = mark.joined_seq < seq && mark.left_seq.is_none_or(|left| seq <= left);
@@ -121,9 +162,9 @@ pub fn status_of(marks: &[Mark], sender: UserId, seq: Seq) -> Status {
         }
         any
     };
-    if reached(|m| m.read_seq) {
+    if reached(&|m| sight.read_of(m)) {
         Status::Read
-    } else if reached(|m| m.delivered_seq) {
+    } else if reached(&|m| m.delivered_seq) {
         Status::Delivered
     } else {
         Status::Sent
@@ -167,20 +208,59 @@ pub struct Raised {
     /// Whose messages lie in what is newly shown as READ.
     pub read_of: Vec<Concerned>,
     /// Watermarks of all stays of the chat afterwards, as shown; empty when nobody is concerned.
-    pub marks: Vec<Mark>,
-    /// Those concerned who do not show anybody what they have read: they are shown DELIVERED at most.
-    pub hiding: Vec<UserId>,
+    pub marks: Arc<Vec<Mark>>,
 }
 
-/// A sender whose messages were newly covered.
+/// A sender, still a member, whose messages were newly covered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Concerned {
     /// Whose messages.
     pub sender: UserId,
+    /// What they are shown of READ.
+    pub sight: Sight,
     /// The newest of them.
     pub newest: Seq,
     /// How many.
     pub count: u32,
+}
+
+/// Which receipts a user asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceiptsQuery {
+    /// Of which chats, as far as the user is in them.
+    pub chats: FollowChats,
+    /// Of those that changed since; `None`: of those with an unfinished message of the user.
+    pub since: Option<Timestamp>,
+    /// The chat that ended the page before.
+    pub after: Option<ChatId>,
+    /// Most chats.
+    pub limit: u32,
+}
+
+/// How the receipts of a chat stand, for one user.
+#[derive(Clone, Debug)]
+pub struct ReceiptState {
+    /// Which chat.
+    pub chat: ChatId,
+    /// Whether it is a group.
+    pub group: bool,
+    /// What the user is shown of READ.
+    pub sight: Sight,
+    /// Messages of the user whose state is to be told, oldest first.
+    pub messages: Vec<Seq>,
+    /// Watermarks of all stays, as shown to others.
+    pub marks: Vec<Mark>,
+    /// How far the user has read, and what is left, if that is to be told.
+    pub read: Option<(Seq, u32)>,
+}
+
+/// A page of them.
+#[derive(Clone, Debug, Default)]
+pub struct ReceiptsPage {
+    /// By chat.
+    pub states: Vec<ReceiptState>,
+    /// From where the next page goes on; `None`: there is none.
+    pub next: Option<ChatId>,
 }
 
 #[cfg(test)]
@@ -199,22 +279,37 @@ mod tests {
     #[test]
     fn a_message_is_delivered_when_all_it_counts_for_have_it() {
         let marks = [mark(1, None, 9, 9), mark(2, None, 5, 4), mark(3, None, 4, 2)];
-        assert_eq!(status_of(&marks, user(1), 4), Status::Delivered);
-        assert_eq!(status_of(&marks, user(1), 5), Status::Sent);
-        assert_eq!(status_of(&marks, user(1), 2), Status::Read);
-        assert_eq!(Counts::of_message(&marks, user(1), 5), Counts { delivered: 1, read: 0, of: 2 });
+        assert_eq!(status_of(&marks, user(1), Sight::FULL, 4), Status::Delivered);
+        assert_eq!(status_of(&marks, user(1), Sight::FULL, 5), Status::Sent);
+        assert_eq!(status_of(&marks, user(1), Sight::FULL, 2), Status::Read);
+        assert_eq!(
+            Counts::of_message(&marks, user(1), Sight::FULL, 5),
+            Counts { delivered: 1, read: 0, of: 2 }
+        );
     }
 
     #[test]
     fn those_who_left_before_reaching_a_message_do_not_count() {
         let marks = [mark(1, None, 9, 9), mark(2, None, 5, 5), mark(3, Some(5), 3, 2)];
-        assert_eq!(status_of(&marks, user(1), 5), Status::Read);
-        assert_eq!(Counts::of_message(&marks, user(1), 5).of, 1);
+        assert_eq!(status_of(&marks, user(1), Sight::FULL, 5), Status::Read);
+        assert_eq!(Counts::of_message(&marks, user(1), Sight::FULL, 5).of, 1);
     }
 
     #[test]
     fn a_message_for_nobody_stays_sent() {
-        assert_eq!(status_of(&[mark(1, None, 9, 9)], user(1), 5), Status::Sent);
-        assert_eq!(status_of(&[mark(1, None, 9, 9), mark(2, Some(5), 1, 1)], user(1), 5), Status::Sent);
+        assert_eq!(status_of(&[mark(1, None, 9, 9)], user(1), Sight::FULL, 5), Status::Sent);
+        assert_eq!(
+            status_of(&[mark(1, None, 9, 9), mark(2, Some(5), 1, 1)], user(1), Sight::FULL, 5),
+            Status::Sent
+        );
+    }
+
+    #[test]
+    fn what_was_read_while_one_hid_stays_hidden() {
+        let marks = [mark(1, None, 9, 9), mark(2, None, 8, 7)];
+        assert_eq!(status_of(&marks, user(1), Sight::Nothing, 5), Status::Delivered);
+        assert_eq!(status_of(&marks, user(1), Sight::Beyond(7), 5), Status::Delivered);
+        assert_eq!(status_of(&marks, user(1), Sight::Beyond(6), 5), Status::Read);
+        assert_eq!(Counts::of_message(&marks, user(1), Sight::Beyond(7), 5).read, 0);
     }
 }

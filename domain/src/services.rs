@@ -9,6 +9,7 @@ pub mod devices;
 pub mod messaging;
 pub mod notifications;
 pub mod plain;
+pub mod presence;
 pub mod profiles;
 pub mod receipts;
 pub mod sessions;
@@ -31,6 +32,7 @@ pub use devices::Devices;
 pub use messaging::Messaging;
 pub use notifications::Notifications;
 pub use plain::Plain;
+pub use presence::Presence;
 pub use profiles::Profiles;
 pub use receipts::Receipts;
 pub use sessions::Sessions;
@@ -103,6 +105,8 @@ pub struct Services {
     pub receipts: Arc<Receipts>,
     /// Badges.
     pub notifications: Arc<Notifications>,
+    /// Whether people are there.
+    pub presence: Arc<Presence>,
     /// MQTT sessions.
     pub sessions: Arc<Sessions>,
     /// The plain lane.
@@ -123,6 +127,7 @@ impl Services {
             messaging: Arc::new(Messaging::new(base.clone(), limits, content_key)),
             receipts: Arc::new(Receipts::new(base.clone())),
             notifications: Arc::new(Notifications::new(base.clone())),
+            presence: Arc::new(Presence::new(base.clone())),
             sessions: Arc::new(Sessions::new(base.clone())),
             plain: Arc::new(Plain::new(base)),
         })

@@ -78,6 +78,8 @@ pub struct OpenedSession {
     pub fence: SessionFence,
     /// Session Present.
     pub present: bool,
+    /// When the last connection ended, or, if that is not known, was open for certain; `None`: the session is new.
+    pub left_at: Option<Timestamp>,
     /// The filters, as [`SaveSubscriptions::filters`] stored them; empty for none.
     pub filters: String,
     /// The cursor map.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use async_trait::async_trait;
 use curlew_domain::{
     account::Username,
-    clock::{Clock, System},
+    clock::{Clock, System, Timestamp},
     event::Event,
     ids::{ChatId, DeviceId, LoginId, SessionId, UserId},
     message::LocalId,
@@ -38,6 +38,7 @@ struct Nobody;
 impl Relay for Nobody {
     fn committed(&self, _: Vec<Committed>) {}
     fn notify(&self, _to: UserId, _event: Arc<Event>, _except: Option<SessionId>) {}
+    fn receipts_uncertain(&self, _: Timestamp) {}
     async fn end_logins(&self, _logins: &[LoginId]) {}
 
     async fn online_devices(&self, _user: UserId) -> Vec<DeviceId> {

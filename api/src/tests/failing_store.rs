@@ -25,7 +25,8 @@ use curlew_domain::{
             SettingsChange, UpdateChat, UpdatePassword, UpdateProfile,
         },
     },
-    receipt::{Raise, Raised, Recipient},
+    presence::PresenceContact,
+    receipt::{Raise, Raised, ReceiptsPage, ReceiptsQuery, Recipient},
     rules::SendFacts,
     session::{CloseSession, Cursors, OpenSession, OpenedSession, SaveSubscriptions, SessionFence},
 };
@@ -140,6 +141,23 @@ impl Devices for FailingStore {
     async fn rename_device(&self, _: UserId, _: DeviceId, _: String, _: Timestamp) -> Result<Option<Device>> {
         away()
     }
+    async fn list_unseen_devices(
+        &self,
+        _: Timestamp,
+        _: Option<DeviceId>,
+        _: u32,
+    ) -> Result<Vec<(UserId, DeviceId)>> {
+        away()
+    }
+    async fn retire_device(
+        &self,
+        _: UserId,
+        _: DeviceId,
+        _: Timestamp,
+        _: Timestamp,
+    ) -> Result<Option<Vec<LoginId>>> {
+        away()
+    }
     async fn remove_device(&self, _: UserId, _: DeviceId, _: Timestamp) -> Result<Option<Vec<LoginId>>> {
         away()
     }
@@ -147,6 +165,12 @@ impl Devices for FailingStore {
 
 #[async_trait]
 impl Contacts for FailingStore {
+    async fn list_presence_contacts(&self, _: UserId) -> Result<Vec<PresenceContact>> {
+        away()
+    }
+    async fn note_seen(&self, _: Vec<(UserId, Timestamp)>) -> Result<()> {
+        away()
+    }
     async fn relate(
         &self,
         _: UserId,
@@ -255,6 +279,9 @@ impl Log for FailingStore {
     async fn find_message(&self, _: UserId, _: RowId) -> Result<Option<MessageView>> {
         away()
     }
+    async fn list_receipts(&self, _: UserId, _: ReceiptsQuery) -> Result<ReceiptsPage> {
+        away()
+    }
     async fn raise_watermarks(&self, _: Vec<Raise>, _: Timestamp) -> Result<Commit<Vec<Result<Raised>>>> {
         away()
     }
@@ -333,6 +360,7 @@ pub struct NoConnections;
 impl Relay for NoConnections {
     fn committed(&self, _: Vec<Committed>) {}
     fn notify(&self, _: UserId, _: Arc<Event>, _: Option<SessionId>) {}
+    fn receipts_uncertain(&self, _: Timestamp) {}
     async fn end_logins(&self, _: &[LoginId]) {}
     async fn online_devices(&self, _: UserId) -> Vec<DeviceId> {
         Vec::new()

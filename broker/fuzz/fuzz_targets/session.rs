@@ -5,16 +5,21 @@
 use arbitrary::Arbitrary;
 use bytes::Bytes;
 use curlew_broker::{
+    delivery::SharedEvent,
+    format::Format,
     packet::{In, Out, PacketId, Publish, PublishProperties, Qos, Reason, RetainHandling, SubscribeFilter, Version},
     plain::Item,
     rate::{Limits, Rates},
-    session::{Action, Due, Outcome, Page, Parked, Session, Start},
+    session::{Action, Due, Outcome, Page, Parked, Session, Start, StateTopic},
     topic::Space,
 };
 use curlew_domain::{
     chat::StayEnd,
+    clock::Timestamp,
+    event::{Event, EventBody},
     ids::{ChatId, Seq, Stream, UserId},
     plain::{PlainMessage, PlainProperties, Recipient},
+    receipt::Status,
     session::Cursors,
 };
 use libfuzzer_sys::fuzz_target;
@@ -24,6 +29,12 @@ use std::{
     time::{Duration, Instant},
 };
 use uuid::Uuid;
+
+/// A receipt event of the chat.
+fn receipt(chat: ChatId) -> Arc<SharedEvent> {
+    let body = EventBody::MessageStatus { message_seq: 1, status: Status::Read };
+    Arc::new(SharedEvent::new(Arc::new(Event::live(Uuid::nil(), Timestamp(1), Some(chat), body))))
+}
 
 #[derive(Arbitrary, Debug)]
 enum Step {
@@ -96,8 +107,10 @@ impl World {
             me,
             space,
             version: if plan.v5 { Version::V5 } else { Version::V3 },
+            format: if plan.sent % 2 == 0 { Format::Json } else { Format::Cbor },
             filters: String::new(),
             cursors: Cursors::new(),
+            left_at: plan.lasting.then_some(Timestamp(1)),
             parked: Parked::default(),
             sent: u64::from(plan.sent % 4),
             received: Vec::new(),
@@ -187,7 +200,10 @@ impl World {
                 self.session.handle_joined(id(0x100 + u128::from(chat % 3)), u64::from(*seq));
             }
             Step::Hint { seq } => self.session.handle_hint(Stream::Personal(self.me), u64::from(*seq)),
-            Step::Receipt { chat } => self.session.handle_receipt(id(0x100 + u128::from(chat % 3)), Bytes::new),
+            Step::Receipt { chat } => {
+                let chat: ChatId = id(0x100 + u128::from(chat % 3));
+                self.session.handle_state(StateTopic::Receipts(chat), receipt(chat));
+            }
             Step::Stays => {
                 let stays: Vec<_> = self.ends.iter().map(|(chat, end)| stay(*chat, *end)).collect();
                 self.session.handle_stays(&stays);
@@ -295,6 +311,7 @@ impl World {
                 let more = self.queue_end > after + 4;
                 self.session.handle_queue(page, more);
             }
+            Some(Action::ReadStates(_)) => self.session.handle_states(Vec::new(), None),
             Some(Action::Settle(_)) => self.session.settled(),
             Some(Action::ListStays) => self.step(&Step::Stays),
             Some(Action::Authenticate(_)) => self.session.authenticated(true),
@@ -304,7 +321,7 @@ impl World {
 }
 
 fn stay(chat: u8, end: Seq) -> StayEnd {
-    StayEnd { chat: id(0x100 + u128::from(chat)), first_joined: 1, last_joined: 1, left: None, end }
+    StayEnd { chat: id(0x100 + u128::from(chat)), first_joined: 1, last_joined: 1, left: None, end, delivered: end }
 }
 
 fn packet_id(n: u8, queued: bool) -> PacketId {

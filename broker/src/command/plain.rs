@@ -3,6 +3,7 @@
 use super::{Done, Publisher, Started, done};
 use crate::{
     connection::Edge,
+    format::Format,
     packet::PublishProperties,
     plain::Routes,
     session::{Command, Outcome},
@@ -143,8 +144,13 @@ pub(super) fn reply_to(publisher: &Publisher, command: &Command) -> Option<Reply
 }
 
 impl Reply {
-    /// The result, or the refusal; nothing for what may pass, which is not answered either.
-    pub(super) fn with(self, outcome: &Outcome, result: Option<Value>) -> Option<PlainMessage> {
+    /// The result, or the refusal, in the format of the publisher; nothing for what may pass, which is not answered either.
+    pub(super) fn with(
+        self,
+        format: Format,
+        outcome: &Outcome,
+        result: Option<Value>,
+    ) -> Option<PlainMessage> {
         let value = match outcome {
             Outcome::Done { .. } => result.unwrap_or_else(|| json!({})),
             Outcome::Refused { code, detail, local_id, .. } => {
@@ -155,12 +161,12 @@ impl Reply {
         let Self { topic, correlation_data, qos } = self;
         Some(PlainMessage {
             topic,
-            payload: value.to_string().into(),
+            payload: format.encode_value(&value),
             qos,
             retain: false,
             properties: PlainProperties {
-                payload_is_utf8: true,
-                content_type: Some("application/json".to_owned()),
+                payload_is_utf8: format.is_text(),
+                content_type: Some(format.content_type().to_owned()),
                 correlation_data,
                 ..PlainProperties::default()
             },

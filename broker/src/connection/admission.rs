@@ -4,6 +4,7 @@ use super::Edge;
 use crate::{
     alias,
     command::{check_text, plain_message},
+    format::Format,
     packet::{ConnAckProperties, Connect, Out, PacketId, Publish, PublishProperties, Reason, Version, Will},
     registry::{Registration, SessionKey},
     session::{MAX_COMMANDS, MAX_EXPIRY_SECS, Start, TOKEN_METHOD},
@@ -19,7 +20,7 @@ use curlew_domain::{
     },
     session::{OpenedSession, SessionFence},
 };
-use std::{sync::Arc, time::Instant};
+use std::{borrow::Cow, sync::Arc, time::Instant};
 
 /// Longest client identifier.
 const MAX_CLIENT_ID: usize = 512;
@@ -82,7 +83,7 @@ pub async fn admit(edge: &Arc<Edge>, connect: Connect) -> Result<Box<Admitted>, 
         (Version::V5, wish) => wish.unwrap_or(0).min(MAX_EXPIRY_SECS),
     };
 
-    let UserName { mount, .. } = user_name(&connect)?;
+    let UserName { mount, format, .. } = user_name(&connect)?;
     let space = Space::mounted(principal.user, &mount)
         .map_err(|_| Refused::new(Reason::BadUserNameOrPassword, "`mount` is not `x` or below `x/`"))?;
     let will = connect.will.as_ref().map(|will| testament(edge, &space, will)).transpose()?;
@@ -90,7 +91,7 @@ pub async fn admit(edge: &Arc<Edge>, connect: Connect) -> Result<Box<Admitted>, 
     edge.registry.claim(&key).await;
     let clean_start = connect.clean_start;
     let wish = SessionWish { client_id, mount, clean_start, expiry_secs, will };
-    let OpenedSession { fence, present, filters, cursors, sent, received } =
+    let OpenedSession { fence, present, left_at, filters, cursors, sent, received } =
         edge.services.sessions.open(&principal, wish).await?;
     // The will of an earlier connection may be due.
     edge.wills.look();
@@ -110,14 +111,19 @@ pub async fn admit(edge: &Arc<Edge>, connect: Connect) -> Result<Box<Admitted>, 
     // Read (again) after the registry knows the stays: rows from here on are in the inbox.
     let stays = messaging.list_stays(principal.user).await?;
     let parked = registration.unpark();
+    if !space.is_mounted() {
+        edge.opened(principal.user, &stays);
+    }
 
     let connack = connack(edge, &connect, &space, present, expiry_secs, assigned);
     let start = Start {
         me: principal.user,
         space,
         version: connect.version,
+        format,
         filters,
         cursors,
+        left_at,
         parked,
         sent,
         received: received.into_iter().filter_map(PacketId::new).collect(),
@@ -127,7 +133,8 @@ pub async fn admit(edge: &Arc<Edge>, connect: Connect) -> Result<Box<Admitted>, 
         named_method: connect.authentication_method.is_some(),
         rates: edge.rates.of(principal.user, Instant::now()),
     };
-    Ok(Box::new(Admitted { principal, fence, version: connect.version, registration, connack, start, stays }))
+    let version = connect.version;
+    Ok(Box::new(Admitted { principal, fence, version, registration, connack, start, stays }))
 }
 
 async fn authenticate(edge: &Edge, connect: &Connect) -> Result<Principal, Refused> {
@@ -148,35 +155,45 @@ async fn authenticate(edge: &Edge, connect: &Connect) -> Result<Principal, Refus
     Ok(edge.services.accounts.authenticate_mqtt(&name, secret).await?)
 }
 
-/// A user name and the options at its end.
+/// What a user name says, with the options at its end; the format may also stand in a user property (5).
 #[derive(Debug, Default, PartialEq, Eq)]
 struct UserName {
     name: String,
     mount: String,
+    format: Format,
 }
 
-/// `name?mount=x&format=json`
+/// `name?mount=x&format=cbor`
 fn user_name(connect: &Connect) -> Result<UserName, Refused> {
     let given = connect.username.as_deref().unwrap_or_default();
-    let Some((name, options)) = given.split_once('?') else {
-        return Ok(UserName { name: given.to_owned(), mount: String::new() });
-    };
-    let mut parsed = UserName { name: name.to_owned(), mount: String::new() };
+    let (name, options) = given.split_once('?').unwrap_or((given, ""));
+    let mut mount = String::new();
+    let properties = connect.user_properties.iter().filter(|(property, _)| property == "format");
+    let mut formats: Vec<Cow<'_, str>> = properties.map(|(_, value)| value.into()).collect();
     for (option, value) in form_urlencoded::parse(options.as_bytes()) {
-        match (&*option, &*value) {
-            ("mount", mount) => mount.clone_into(&mut parsed.mount),
-            ("format", "json") => {}
-            ("format", _) => {
-                let detail = "the only `format` so far is `json`";
-                return Err(Refused::new(Reason::ImplementationSpecificError, detail));
-            }
+        match &*option {
+            "mount" => mount = value.into_owned(),
+            "format" => formats.push(value),
             _ => {
                 let detail = "the options in the user name are `mount` and `format`";
                 return Err(Refused::new(Reason::BadUserNameOrPassword, detail));
             }
         }
     }
-    Ok(parsed)
+    Ok(UserName { name: name.to_owned(), mount, format: agreed(&formats)? })
+}
+
+/// The one format that all of these name; JSON, if there are none.
+fn agreed(names: &[Cow<'_, str>]) -> Result<Format, Refused> {
+    let refused = |detail| Refused::new(Reason::ImplementationSpecificError, detail);
+    let mut agreed = None;
+    for name in names {
+        let format = Format::named(name).ok_or_else(|| refused("`format` is `json` or `cbor`"))?;
+        if agreed.replace(format).is_some_and(|earlier| earlier != format) {
+            return Err(refused("one `format` is asked for here, another one there"));
+        }
+    }
+    Ok(agreed.unwrap_or_default())
 }
 
 /// The will: into the user's own plain lane, since nobody is told of a refusal later.

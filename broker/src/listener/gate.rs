@@ -2,6 +2,7 @@
 
 use super::proxy::{self, Trusted};
 use crate::places::{Place, Places, Refusal};
+use socket2::{SockRef, TcpKeepalive};
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -11,6 +12,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Pause after a connection could not be accepted.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// How the other end of a silent connection is found to be gone, if its client announced no Keep Alive: with one it is closed
+/// before TCP asks.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_mins(15))
+    .with_interval(Duration::from_secs(15))
+    .with_retries(4);
 
 /// Who may come in.
 pub struct Gate {
@@ -63,6 +71,7 @@ pub async fn run<Serving>(
         tasks.spawn(async move {
             // Small packets must not wait for each other's acknowledgement by TCP.
             let _ = socket.set_nodelay(true);
+            let _ = SockRef::from(&socket).set_tcp_keepalive(&KEEPALIVE);
             if let Some(address) = gate.let_in(&mut socket, peer, &mut place).await {
                 serve(socket, address).await;
             }

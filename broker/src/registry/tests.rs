@@ -1,6 +1,7 @@
 //! Who is told what, and who has to go.
 
 use super::*;
+use crate::format::Format;
 use curlew_domain::{
     chat::LeaveReason,
     clock::Timestamp,
@@ -63,7 +64,8 @@ fn left(user: u128, left_seq: Seq) -> Arc<LogRow> {
 }
 
 fn stay(joined: Seq, left: Option<Seq>) -> StayEnd {
-    StayEnd { chat: id(CHAT), first_joined: 1, last_joined: joined, left, end: left.unwrap_or(joined) }
+    let end = left.unwrap_or(joined);
+    StayEnd { chat: id(CHAT), first_joined: 1, last_joined: joined, left, end, delivered: end }
 }
 
 /// Rows of the chat that arrived.
@@ -87,7 +89,7 @@ fn is_pending(future: &mut (impl Future<Output = ()> + Unpin)) -> bool {
 
 #[test]
 fn members_get_the_rows_of_their_chats_and_others_do_not() {
-    let registry = Registry::new();
+    let registry = Registry::new(Duration::ZERO);
     let (mut alice, mut bob) = (connect(&registry, ALICE), connect(&registry, BOB));
     registry.learn_stays(id(ALICE), &[stay(1, None)]);
     registry.learn_stays(id(BOB), &[]);
@@ -97,7 +99,7 @@ fn members_get_the_rows_of_their_chats_and_others_do_not() {
 
 #[test]
 fn a_new_member_is_told_of_the_stay_and_gets_the_row_that_begins_it() {
-    let registry = Registry::new();
+    let registry = Registry::new(Duration::ZERO);
     let mut bob = connect(&registry, BOB);
     registry.learn_stays(id(BOB), &[]);
     tell(&registry, vec![message(4), entered(BOB, 5), changed(5, &[BOB], &[]), message(6)]);
@@ -116,7 +118,7 @@ fn a_new_member_is_told_of_the_stay_and_gets_the_row_that_begins_it() {
 
 #[test]
 fn a_removed_member_gets_the_row_at_left_seq_and_nothing_after_it() {
-    let registry = Registry::new();
+    let registry = Registry::new(Duration::ZERO);
     let mut bob = connect(&registry, BOB);
     registry.learn_stays(id(BOB), &[stay(1, None)]);
     tell(&registry, vec![message(7), changed(8, &[], &[BOB]), left(BOB, 8), message(9)]);
@@ -126,7 +128,7 @@ fn a_removed_member_gets_the_row_at_left_seq_and_nothing_after_it() {
 
 #[test]
 fn who_returns_within_one_batch_gets_nothing_of_the_time_between() {
-    let registry = Registry::new();
+    let registry = Registry::new(Duration::ZERO);
     let mut bob = connect(&registry, BOB);
     registry.learn_stays(id(BOB), &[stay(1, None)]);
     let away = [changed(8, &[], &[BOB]), left(BOB, 8), message(9)];
@@ -137,7 +139,7 @@ fn who_returns_within_one_batch_gets_nothing_of_the_time_between() {
 
 #[test]
 fn a_later_fact_about_a_stay_is_not_undone_by_an_earlier_one() {
-    let registry = Registry::new();
+    let registry = Registry::new(Duration::ZERO);
     let mut bob = connect(&registry, BOB);
     registry.learn_stays(id(BOB), &[stay(1, None)]);
     tell(&registry, vec![changed(8, &[], &[BOB])]);
@@ -153,7 +155,7 @@ fn a_later_fact_about_a_stay_is_not_undone_by_an_earlier_one() {
 
 #[test]
 fn a_stay_known_before_its_rows_come_does_not_let_earlier_rows_in() {
-    let registry = Registry::new();
+    let registry = Registry::new(Duration::ZERO);
     let mut bob = connect(&registry, BOB);
     registry.learn_stays(id(BOB), &[stay(1, Some(8))]);
     registry.learn_stays(id(BOB), &[stay(10, None)]);
@@ -163,7 +165,7 @@ fn a_stay_known_before_its_rows_come_does_not_let_earlier_rows_in() {
 
 #[test]
 fn who_learns_of_a_removal_before_its_row_comes_is_told_to_read_up_to_it() {
-    let registry = Registry::new();
+    let registry = Registry::new(Duration::ZERO);
     let mut bob = connect(&registry, BOB);
     registry.learn_stays(id(BOB), &[stay(1, None)]);
     registry.learn_stays(id(BOB), &[stay(1, Some(8))]);
@@ -174,7 +176,7 @@ fn who_learns_of_a_removal_before_its_row_comes_is_told_to_read_up_to_it() {
 
 #[test]
 fn who_learns_of_a_whole_stay_before_its_rows_come_is_told_to_read_it() {
-    let registry = Registry::new();
+    let registry = Registry::new(Duration::ZERO);
     let mut bob = connect(&registry, BOB);
     registry.learn_stays(id(BOB), &[]);
     // Another connection of his has listed the stays meanwhile.
@@ -190,7 +192,7 @@ fn who_learns_of_a_whole_stay_before_its_rows_come_is_told_to_read_it() {
 
 #[test]
 fn who_has_gone_is_in_no_chat() {
-    let registry = Registry::new();
+    let registry = Registry::new(Duration::ZERO);
     let bob = connect(&registry, BOB);
     registry.learn_stays(id(BOB), &[stay(1, None)]);
     assert!(!registry.needs_stays(id(BOB)));
@@ -202,7 +204,7 @@ fn who_has_gone_is_in_no_chat() {
 
 #[test]
 fn an_inbox_that_overflows_makes_its_connection_lag() {
-    let registry = Registry::new();
+    let registry = Registry::new(Duration::ZERO);
     let mut bob = connect(&registry, BOB);
     registry.learn_stays(id(BOB), &[stay(1, None)]);
     let many = INBOX as Seq;
@@ -216,16 +218,21 @@ fn an_inbox_that_overflows_makes_its_connection_lag() {
 #[test]
 fn only_the_sender_sees_their_local_id() {
     let shared = SharedRow::new(message(1));
-    let text = |user| String::from_utf8(shared.payload(id(user)).to_vec()).unwrap();
+    let text = |user| String::from_utf8(shared.payload(id(user), Format::Json).to_vec()).unwrap();
+    let value =
+        |user| Format::Cbor.decode::<serde_json::Value>(&shared.payload(id(user), Format::Cbor)).unwrap();
     assert!(text(ALICE).contains(r#""localId":"local""#));
     assert!(!text(BOB).contains("localId"));
     let event = Event::of_chat_row(&message(1), Audience::Others).unwrap();
     assert_eq!(text(BOB).into_bytes(), event.to_json());
+    for user in [ALICE, BOB] {
+        assert_eq!(value(user), serde_json::from_str::<serde_json::Value>(&text(user)).unwrap());
+    }
 }
 
 #[test]
 fn a_state_event_does_not_go_to_the_session_it_came_from() {
-    let registry = Registry::new();
+    let registry = Registry::new(Duration::ZERO);
     let mut one = connect(&registry, ALICE);
     let mut two = registry.register(id(ALICE), id(7), fence(7, 1), key(7));
     let body = EventBody::ReadElsewhere { read_seq: 3, unread_count: 0 };
@@ -237,7 +244,7 @@ fn a_state_event_does_not_go_to_the_session_it_came_from() {
 #[test]
 fn the_later_generation_of_a_session_keeps_it() {
     for newer_first in [false, true] {
-        let registry = Registry::new();
+        let registry = Registry::new(Duration::ZERO);
         let register =
             |generation| registry.register(id(ALICE), id(ALICE), fence(ALICE, generation), key(ALICE));
         let (older, newer) = if newer_first {
@@ -255,7 +262,7 @@ fn the_later_generation_of_a_session_keeps_it() {
 #[test]
 fn a_connection_that_was_replaced_neither_parks_nor_takes_what_is_parked() {
     let parked = || Parked { received: vec![std::num::NonZeroU16::MIN], ..Parked::default() };
-    let registry = Registry::new();
+    let registry = Registry::new(Duration::ZERO);
     let register = |generation| registry.register(id(ALICE), id(ALICE), fence(ALICE, generation), key(ALICE));
     let older = register(1);
     older.park(parked());
@@ -268,7 +275,7 @@ fn a_connection_that_was_replaced_neither_parks_nor_takes_what_is_parked() {
 
 #[test]
 fn the_oldest_parked_session_makes_room() {
-    let registry = Registry::new();
+    let registry = Registry::new(Duration::ZERO);
     let park = |n: u128| {
         let registration = registry.register(id(n), id(n), fence(n, 1), key(n));
         registration.park(Parked { received: vec![std::num::NonZeroU16::MIN], ..Parked::default() });
@@ -280,7 +287,7 @@ fn the_oldest_parked_session_makes_room() {
 
 #[tokio::test]
 async fn a_new_connection_waits_until_the_old_one_has_stored_its_session() {
-    let registry = Registry::new();
+    let registry = Registry::new(Duration::ZERO);
     let old = connect(&registry, ALICE);
     let key = key(ALICE);
     let mut claim = Box::pin(registry.claim(&key));
@@ -295,7 +302,7 @@ async fn a_new_connection_waits_until_the_old_one_has_stored_its_session() {
 
 #[tokio::test]
 async fn ending_a_login_returns_when_nothing_more_is_written() {
-    let registry = Registry::new();
+    let registry = Registry::new(Duration::ZERO);
     let (alice, bob) = (connect(&registry, ALICE), connect(&registry, BOB));
     let logins = [id(ALICE)];
     let mut ending = registry.end_logins(&logins);
@@ -307,7 +314,7 @@ async fn ending_a_login_returns_when_nothing_more_is_written() {
 
 #[tokio::test]
 async fn a_connection_ends_with_the_login_it_lives_by_now() {
-    let registry = Registry::new();
+    let registry = Registry::new(Duration::ZERO);
     let alice = connect(&registry, ALICE);
     alice.held_login().replace(id(9));
     registry.end_logins(&[id(ALICE)]).await;
@@ -319,7 +326,7 @@ async fn a_connection_ends_with_the_login_it_lives_by_now() {
 
 #[test]
 fn who_comes_after_the_shutdown_began_is_sent_away_too() {
-    let registry = Registry::new();
+    let registry = Registry::new(Duration::ZERO);
     let early = connect(&registry, ALICE);
     registry.shut_down();
     let late = connect(&registry, BOB);
@@ -329,7 +336,7 @@ fn who_comes_after_the_shutdown_began_is_sent_away_too() {
 
 #[test]
 fn what_the_log_decides_is_read_from_it() {
-    let registry = Registry::new();
+    let registry = Registry::new(Duration::ZERO);
     let mut bob = connect(&registry, BOB);
     registry.learn_stays(id(BOB), &[stay(1, None)]);
     let (chat, message) = (Stream::Chat(id(CHAT)), Uuid::from_u128(9).into());
@@ -344,7 +351,7 @@ fn what_the_log_decides_is_read_from_it() {
 
 #[test]
 fn the_commit_that_ends_a_login_ends_its_connections() {
-    let registry = Registry::new();
+    let registry = Registry::new(Duration::ZERO);
     let bob = connect(&registry, BOB);
     let login = *bob.handle.login();
     registry.committed(vec![Committed::LoginsEnded(vec![Uuid::from_u128(99).into()])]);

@@ -16,6 +16,8 @@ pub(super) struct Saving {
     pub(super) joined: BTreeMap<ChatId, Seq>,
     /// The last rows seen meanwhile.
     pub(super) hints: BTreeMap<StreamId, Seq>,
+    /// Subscriptions that are to be told how things stand.
+    pub(super) states: Vec<Arc<Subscription>>,
 }
 
 impl Saving {
@@ -34,7 +36,8 @@ impl Session {
     ) -> Result<(), Violation> {
         let before = self.subscriptions.follow();
         let mut reasons = Vec::with_capacity(filters.len());
-        let (mut plain, mut retained) = (false, Vec::new());
+        let mut plain = false;
+        let (mut retained, mut states) = (Vec::new(), Vec::new());
         for filter in filters {
             let added = self.subscriptions.add(filter, subscription_id);
             reasons.push(match added.map_err(|why| (Reason::TopicFilterInvalid, why))? {
@@ -48,14 +51,20 @@ impl Session {
                         Qos::ExactlyOnce => Reason::GrantedQos2,
                     };
                     if wants_retained(&subscription, filter.retain_handling, fresh) {
-                        retained.push(subscription);
+                        let covers = &subscription.granted.covers;
+                        if covers.receipts.is_some() || covers.presence.is_some() {
+                            states.push(Arc::clone(&subscription));
+                        }
+                        if covers.own {
+                            retained.push(subscription);
+                        }
                     }
                     granted
                 }
             });
         }
         let acknowledgement = Out::SubAck(packet_id, reasons, AckProperties::default());
-        self.save_subscriptions(before, acknowledgement, plain, retained);
+        self.save_subscriptions(before, acknowledgement, plain, (retained, states));
         Ok(())
     }
 
@@ -65,7 +74,7 @@ impl Session {
             if self.subscriptions.remove(filter) { Reason::Success } else { Reason::NoSubscriptionExisted }
         };
         let reasons = filters.iter().map(remove).collect();
-        self.save_subscriptions(before, Out::UnsubAck(packet_id, reasons), true, Vec::new());
+        self.save_subscriptions(before, Out::UnsubAck(packet_id, reasons), true, Default::default());
     }
 
     fn save_subscriptions(
@@ -73,9 +82,10 @@ impl Session {
         before: Follow,
         acknowledgement: Out,
         plain: bool,
-        retained: Vec<Arc<Subscription>>,
+        (retained, states): (Vec<Arc<Subscription>>, Vec<Arc<Subscription>>),
     ) {
-        self.saving = Some(Saving { acknowledgement, joined: BTreeMap::new(), hints: BTreeMap::new() });
+        self.saving =
+            Some(Saving { acknowledgement, joined: BTreeMap::new(), hints: BTreeMap::new(), states });
         self.unflushed = 0;
         self.flush_due = None;
         self.actions.push_back(Action::SaveSubscriptions {
@@ -106,6 +116,7 @@ impl Session {
             self.streams.hint(stream, seq);
         }
         self.out.push_back(saving.acknowledgement);
+        self.wish_states(&saving.states);
     }
 }
 
@@ -116,5 +127,5 @@ fn wants_retained(subscription: &Subscription, handling: RetainHandling, fresh: 
         RetainHandling::SendIfNew => fresh,
         RetainHandling::DoNotSend => false,
     };
-    wanted && subscription.granted.covers.own && subscription.granted.share.is_none()
+    wanted && subscription.granted.share.is_none()
 }

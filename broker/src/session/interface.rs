@@ -1,13 +1,19 @@
 //! What the machine and its connection say to each other.
 
-use super::{subscriptions::Subscription, window::Unacknowledged};
+use super::{
+    states::{StateQuery, ToldStates},
+    subscriptions::Subscription,
+    window::Unacknowledged,
+};
 use crate::{
+    format::Format,
     packet::{PacketId, PublishProperties, Qos, Reason, Version},
     rate::Rates,
     topic::Space,
 };
 use bytes::Bytes;
 use curlew_domain::{
+    clock::Timestamp,
     error::ErrorCode,
     ids::{ChatId, Seq, Stream, UserId},
     message::LocalId,
@@ -50,6 +56,8 @@ pub enum Action {
         /// After which row.
         after: Seq,
     },
+    /// Read how things stand; report with [`Session::handle_states`](super::Session::handle_states).
+    ReadStates(StateQuery),
     /// Store the cursor map; report with [`Session::cursors_saved`](super::Session::cursors_saved).
     SaveCursors(Cursors),
     /// The user's devices have this chat up to here.
@@ -122,6 +130,8 @@ pub struct Failure {
 pub struct Parked {
     /// Publications in flight.
     pub unacknowledged: Unacknowledged,
+    /// What it was told of receipts last.
+    pub told: ToldStates,
     /// QoS 2 commands that were acknowledged with PUBREC and not yet released `[MQTT-4.3.3-10]`.
     pub received: Vec<PacketId>,
 }
@@ -134,10 +144,14 @@ pub struct Start {
     pub space: Space,
     /// 3.1.1 or 5.
     pub version: Version,
+    /// Of events.
+    pub format: Format,
     /// Stored filters.
     pub filters: String,
     /// Stored cursor map.
     pub cursors: Cursors,
+    /// When it was left, if it comes back.
+    pub left_at: Option<Timestamp>,
     /// What the process kept.
     pub parked: Parked,
     /// Its queue in the plain lane was sent up to here.

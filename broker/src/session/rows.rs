@@ -15,7 +15,7 @@ use std::{collections::HashMap, time::Instant};
 /// Rows taken and not yet sent: more wait in the log.
 pub(super) const MAX_READY: usize = 64;
 /// Bytes of them.
-const MAX_READY_BYTES: usize = 256 * 1024;
+const MAX_READY_BYTES: usize = 64 * 1024;
 
 /// A row taken, to be sent when the window allows.
 #[derive(Debug)]
@@ -117,10 +117,12 @@ impl Session {
         self.ready.push_back(Ready { stream, seq, payload });
     }
 
-    /// A receipt event: sent at QoS 0 to those who subscribed, shed when packets are waiting already.
-    pub fn handle_receipt(&mut self, chat: ChatId, payload: impl FnOnce() -> Bytes) {
-        if let Some(grant) = self.subscriptions.grant_receipts(chat) {
-            self.send_live(topic::receipts_topic(chat), grant, payload);
+    /// Somebody types, or does not any more: sent at QoS 0 to those who subscribed, shed when anything waits already.
+    pub fn handle_typing(&mut self, chat: ChatId, payload: impl FnOnce() -> Bytes) {
+        if self.out.len() < MAX_OUT / 4
+            && let Some(grant) = self.subscriptions.grant_typing(chat)
+        {
+            self.send_live(topic::typing_topic(chat), grant, payload);
         }
     }
 
@@ -149,6 +151,9 @@ impl Session {
         }
         if self.closed {
             return None;
+        }
+        if let Some(out) = self.poll_state() {
+            return Some(out);
         }
         // In turn, so that neither starves the other.
         if self.lane.takes_turn() {

@@ -1,5 +1,6 @@
 //! The filters of a session, and what they select.
 
+use super::states::StateTopic;
 use crate::{
     packet::{Qos, SubscribeFilter},
     topic::{self, Chats, FilterError, Granted, Space, Trie},
@@ -73,6 +74,13 @@ impl Grant {
             grant.retain_as_published |= subscription.retain_as_published;
         }
         grant
+    }
+
+    /// What those of these subscriptions come to that match the topic of a state.
+    pub fn of_state(subscriptions: &[Arc<Subscription>], topic: StateTopic) -> Option<Self> {
+        let name = topic.name();
+        let matching = subscriptions.iter().filter(|subscription| subscription.granted.matches(&name));
+        Self::of(matching.map(Arc::as_ref))
     }
 
     /// Outside the user's own plain lane: at QoS 1 at most.
@@ -211,6 +219,11 @@ impl Subscriptions {
         follow
     }
 
+    /// All filters.
+    pub fn all(&self) -> Vec<Arc<Subscription>> {
+        self.filters.values().cloned().collect()
+    }
+
     /// The filters that can match topics of the user's own plain lane.
     pub fn own_lane(&self) -> Vec<Arc<Subscription>> {
         self.filters.values().filter(|subscription| subscription.granted.covers.own).cloned().collect()
@@ -224,9 +237,14 @@ impl Subscriptions {
         })
     }
 
-    /// How a receipt event reaches the session.
-    pub fn grant_receipts(&self, chat: ChatId) -> Option<Grant> {
-        self.grant(&topic::receipts_topic(chat))
+    /// How a state event reaches the session.
+    pub fn grant_state(&self, topic: StateTopic) -> Option<Grant> {
+        self.grant(&topic.name())
+    }
+
+    /// How it reaches the session who types.
+    pub fn grant_typing(&self, chat: ChatId) -> Option<Grant> {
+        self.grant(&topic::typing_topic(chat))
     }
 
     /// How `command-failed` reaches the session.

@@ -10,6 +10,7 @@ mod plain_property;
 mod property;
 mod redelivery;
 mod standard;
+mod states;
 mod subscriptions;
 mod timers;
 
@@ -93,8 +94,10 @@ fn start() -> Start {
         me: me(),
         space: Space::of(me()),
         version: Version::V5,
+        format: Format::Json,
         filters: String::new(),
         cursors: Cursors::new(),
+        left_at: None,
         parked: Parked::default(),
         sent: 0,
         received: Vec::new(),
@@ -248,5 +251,5 @@ fn refused() -> Outcome {
 
 /// An active stay in a chat whose log ends at `end`.
 fn stay(n: u128, first_joined: Seq, end: Seq) -> StayEnd {
-    StayEnd { chat: chat(n), first_joined, last_joined: first_joined, left: None, end }
+    StayEnd { chat: chat(n), first_joined, last_joined: first_joined, left: None, end, delivered: 0 }
 }

@@ -32,7 +32,7 @@ const NONE: Filter = Filter {
     typing: None,
     events: false,
     errors: false,
-    presence: false,
+    presence: None,
     own: false,
     signals: None,
 };
@@ -104,6 +104,7 @@ fn ids_have_one_spelling() {
 fn filters_narrow_the_own_feed() {
     let all = Some(Chats::All);
     let one = Some(Chats::One(chat()));
+    let other_one = Some(Users::One(OTHER.parse().unwrap()));
     let chats = Filter { messages: all, receipts: all, typing: all, signals: all, ..NONE };
     let everything = Filter {
         messages: all,
@@ -111,10 +112,10 @@ fn filters_narrow_the_own_feed() {
         typing: all,
         events: true,
         errors: true,
-        presence: true,
+        presence: Some(Users::All),
         ..NONE
     };
-    let users = Filter { events: true, errors: true, presence: true, own: true, ..NONE };
+    let users = Filter { events: true, errors: true, presence: Some(Users::All), own: true, ..NONE };
     for (text, expected) in [
         ("#", Filter { own: true, signals: all, ..everything }),
         ("+/#", Filter { own: true, signals: all, ..everything }),
@@ -133,14 +134,14 @@ fn filters_narrow_the_own_feed() {
         ("chats/+/receipts", Filter { receipts: all, ..NONE }),
         ("users/#", users),
         ("users/+/#", users),
-        ("users/{me}/#", users),
+        ("users/{me}/#", Filter { presence: Some(Users::One(me())), ..users }),
         ("users/{me}/events", Filter { events: true, ..NONE }),
         ("users/+/events", Filter { events: true, ..NONE }),
         ("+/{me}/errors", Filter { errors: true, ..NONE }),
-        ("users/+/presence", Filter { presence: true, ..NONE }),
-        ("users/{other}/presence", Filter { presence: true, ..NONE }),
-        ("users/{other}/#", Filter { presence: true, ..NONE }),
-        ("users/{other}/+", Filter { presence: true, ..NONE }),
+        ("users/+/presence", Filter { presence: Some(Users::All), ..NONE }),
+        ("users/{other}/presence", Filter { presence: other_one, ..NONE }),
+        ("users/{other}/#", Filter { presence: other_one, ..NONE }),
+        ("users/{other}/+", Filter { presence: other_one, ..NONE }),
         ("users/{me}/x/#", Filter { own: true, ..NONE }),
         ("users/{me}/x/+/b", Filter { own: true, ..NONE }),
         ("users/+/x//", Filter { own: true, ..NONE }),
@@ -166,7 +167,7 @@ fn an_id_at_a_wildcard_first_level_may_be_a_chat_or_a_user() {
             typing: expected,
             events: true,
             errors: true,
-            presence: true,
+            presence: Some(Users::One(user.into())),
             own: true,
             signals: expected,
         })
@@ -274,7 +275,8 @@ proptest! {
                 prop_assert_eq!(parsed.errors, hits("users/{me}/errors"));
                 // Of users and chats whose ids do not occur here there are presence topics too.
                 let presence = hits("users/{other}/presence");
-                prop_assert!(parsed.presence || !presence);
+                let covers = parsed.presence.is_some_and(|users| users.covers(&OTHER.parse().unwrap()));
+                prop_assert!(covers || !presence);
             }
         }
     }

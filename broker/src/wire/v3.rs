@@ -134,6 +134,8 @@ const fn return_code(reason: Reason) -> Option<ConnectAckReason> {
         Reason::NotAuthorized
         | Reason::Banned
         | Reason::BadAuthenticationMethod
+        // A `format` that is none.
+        | Reason::ImplementationSpecificError
         | Reason::TopicNameInvalid
         | Reason::PacketTooLarge
         | Reason::PayloadFormatInvalid

@@ -12,6 +12,7 @@ use crate::{
     logging, output,
     wiring::Node,
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signals::Signals;
 use std::{env, path::PathBuf, time::Duration};
 use tokio::time::{Instant, sleep};
@@ -30,6 +31,8 @@ pub struct Opts {
 /// How long a server waits for a command that works in the data directory.
 const WAIT_FOR_COMMAND: Duration = Duration::from_secs(10);
 const LOOK_AGAIN_EVERY: Duration = Duration::from_millis(50);
+/// Files beside the sockets of connections.
+const OTHER_FILES: u64 = 200;
 
 /// Serves until SIGTERM or Ctrl-C.
 pub fn run(opts: &Opts) -> Result<(), Failure> {
@@ -38,6 +41,7 @@ pub fn run(opts: &Opts) -> Result<(), Failure> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    allow_files(loaded.config.limits.connections);
     super::block_on(async {
         let shutdown = CancellationToken::new();
         let signals = Signals::listen()?;
@@ -46,6 +50,21 @@ pub fn run(opts: &Opts) -> Result<(), Failure> {
             () = signals.second(&shutdown) => Err(Failure::Aborted),
         }
     })
+}
+
+/// Lets this process open as many files as its user may: each connection is one. Tells when that is too few.
+fn allow_files(connections: usize) {
+    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHER_FILES);
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
+        tracing::warn!("the number of files that may be open could not be raised");
+    }
+    let most = getrlimit(Resource::Nofile).current;
+    if let Some(most) = most.filter(|most| *most < needed) {
+        tracing::warn!(
+            "limits.connections needs {needed} open files, and no more than {most} may be: raise ulimit -n"
+        );
+    }
 }
 
 async fn serve(opts: &Opts, config: &Config, shutdown: &CancellationToken) -> Result<(), Failure> {

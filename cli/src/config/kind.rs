@@ -2,7 +2,7 @@
 
 use super::secret_url::show_url;
 use curlew_api::CorsOrigins;
-use curlew_domain::secret::Secret;
+use curlew_domain::{receipt::DeliveredOn, secret::Secret};
 use ipnet::IpNet;
 use std::{
     borrow::Cow,
@@ -73,6 +73,10 @@ pub enum Registration {
 impl Choice for Registration {
     const WORDS: &'static [(&'static str, Self)] =
         &[("open", Self::Open), ("invite", Self::Invite), ("closed", Self::Closed)];
+}
+
+impl Choice for DeliveredOn {
+    const WORDS: &'static [(&'static str, Self)] = &[("ack", Self::Ack), ("open", Self::Open)];
 }
 
 /// The form of log lines.
@@ -202,6 +206,13 @@ pub(super) fn duration(range: RangeInclusive<u64>, allowed: &'static str) -> Kin
     })
 }
 
+/// `range` in milliseconds, or 0.
+pub(super) fn duration_or_zero(range: RangeInclusive<u64>, allowed: &'static str) -> Kind<Duration> {
+    Kind::new(allowed, move |text| {
+        parse_milliseconds(text).filter(|ms| *ms == 0 || range.contains(ms)).map(Duration::from_millis)
+    })
+}
+
 /// `15m`, `1h`, `7d`, `90s`, `500ms`; a bare number counts seconds.
 fn parse_milliseconds(text: &str) -> Option<u64> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -263,6 +274,16 @@ mod tests {
         assert_eq!(parse_milliseconds("500ms"), Some(500));
         for text in ["", "m", "1w", "-1", "1.5h", "1 h", "1h30m", "99999999999999999d", "１h"] {
             assert_eq!(parse_milliseconds(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_duration_keeps_to_its_range_or_is_zero() {
+        let kind = duration_or_zero(1_000..=60_000, "");
+        assert_eq!(kind.parse("0"), Some(Duration::ZERO));
+        assert_eq!(kind.parse("1s"), Some(Duration::from_secs(1)));
+        for text in ["999ms", "61s", ""] {
+            assert_eq!(kind.parse(text), None, "{text}");
         }
     }
 

@@ -3,7 +3,7 @@
 use super::kind::{Database, LogFormat, Registration};
 use super::{Resolver, kind};
 use curlew_api::CorsOrigins;
-use curlew_domain::secret::Secret;
+use curlew_domain::{receipt::DeliveredOn, secret::Secret};
 use ipnet::IpNet;
 use std::{
     net::SocketAddr,
@@ -143,10 +143,26 @@ settings! {
         /// Who may register: open, invite or closed.
         registration: Registration = "open", kind::choice();
     }
+    /// Devices of users.
+    devices: DeviceSettings {
+        /// A device that nobody has seen for so long is retired: its sign-ins end and its MQTT sessions are forgotten.
+        /// 0: never.
+        retire_after: Duration = "60d", kind::duration_or_zero(1_000..=36_500 * DAY_MS, "a duration of 1s or more, such as 60d, or 0 for never");
+    }
     /// Rules of chats.
     chats: Chats {
         /// Whether a private chat, and adding somebody to a group, needs an accepted contact.
         require_contact: bool = "true", kind::boolean();
+    }
+    /// Whether people are there.
+    presence: Presence {
+        /// How long somebody's last connection may be gone before their contacts are told; 0: not at all.
+        grace: Duration = "10s", kind::duration(0..=600_000, "a duration from 0 to 10m, such as 10s");
+    }
+    /// DELIVERED and READ.
+    receipts: Receipts {
+        /// When a message is DELIVERED: ack, once a device has it; open, once the app was opened since.
+        delivered_on: DeliveredOn = "ack", kind::choice();
     }
     /// Bounds on what clients may do.
     limits: Limits {

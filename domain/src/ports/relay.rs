@@ -1,6 +1,7 @@
 //! From commits to connections.
 
 use crate::{
+    clock::Timestamp,
     event::Event,
     ids::{DeviceId, LoginId, SessionId, UserId},
     message::LogRow,
@@ -18,6 +19,8 @@ pub enum Committed {
     Plain(Arc<PlainDelivery>),
     /// The end of logins: their connections must end.
     LoginsEnded(Vec<LoginId>),
+    /// With whom these users share their presence may have changed.
+    VisibilityChanged(Vec<UserId>),
 }
 
 /// Carries what was committed to the connections that wait for it.
@@ -28,8 +31,13 @@ pub trait Relay: Send + Sync {
     /// chat's row of the same change. Must not block.
     fn committed(&self, committed: Vec<Committed>);
 
-    /// Takes a live or state event for a user's connections. May be shed. `except`: not to this session.
+    /// Takes an event of a chat's receipts for a user's connections. One that has no room for it reads how things stand.
+    /// `except`: not to this session.
     fn notify(&self, to: UserId, event: Arc<Event>, except: Option<SessionId>);
+
+    /// Watermarks may have been committed since that time of which nobody can tell what became: connections read how things
+    /// stand.
+    fn receipts_uncertain(&self, since: Timestamp);
 
     /// Ends the connections of these logins; returns once nothing more is written to any of them. The commit that ended the
     /// logins has told them already: this is for who waits.

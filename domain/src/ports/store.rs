@@ -24,7 +24,8 @@ use crate::{
     plain::{
         DueWill, LastingSession, PlainMessage, PublishPlain, PublishedPlain, QueuePage, Retained, Settle,
     },
-    receipt::{Raise, Raised, Recipient},
+    presence::PresenceContact,
+    receipt::{Raise, Raised, ReceiptsPage, ReceiptsQuery, Recipient},
     rules::{MembershipChange, MembershipLimits, MessageChange, SendFacts},
     session::{CloseSession, Cursors, OpenSession, OpenedSession, SaveSubscriptions, SessionFence},
 };
@@ -206,6 +207,10 @@ pub trait Contacts: Send + Sync {
         after: Option<SearchPosition>,
         limit: u32,
     ) -> Result<(Vec<FoundUser>, Option<SearchPosition>)>;
+    /// Contacts by id, blocked ones included, and whether presence is shared with each.
+    async fn list_presence_contacts(&self, user: UserId) -> Result<Vec<PresenceContact>>;
+    /// Keeps when users were last active; what is later stays.
+    async fn note_seen(&self, seen: Vec<(UserId, Timestamp)>) -> Result<()>;
     /// Contacts, newest `since` first; `Position::key` is `since`.
     async fn list_contacts(
         &self,
@@ -515,6 +520,8 @@ pub trait Log: Send + Sync {
         raises: Vec<Raise>,
         at: Timestamp,
     ) -> Result<Commit<Vec<Result<Raised>>>>;
+    /// How the receipts of the user's chats stand, by chat.
+    async fn list_receipts(&self, user: UserId, query: ReceiptsQuery) -> Result<ReceiptsPage>;
     /// What [`crate::rules::may_send`] asks about, as it is now; `None`: the chat does not exist. For what is not stored.
     async fn find_send_facts(&self, user: UserId, chat: ChatId) -> Result<Option<SendFacts>>;
     /// Whether the database answers.

@@ -22,6 +22,8 @@ use std::{sync::Arc, time::Duration};
 
 /// A login lives this long after its last use.
 const LOGIN_LIFETIME: Duration = Duration::from_hours(30 * 24);
+/// It slides by so much at least.
+const SLIDE_GRAIN: Duration = Duration::from_hours(1);
 /// A replaced refresh token may be repeated this long: its answer may have been lost.
 const REFRESH_GRACE: Duration = Duration::from_mins(1);
 
@@ -168,23 +170,29 @@ impl Accounts {
 
     /// Who presents this REST bearer token: an access token or a device token.
     pub async fn authenticate_bearer(&self, token: &str) -> Result<Principal> {
+        let (login, expires_at) = self.find_bearer(token).await?;
+        Ok(principal_of(&login, expires_at))
+    }
+
+    async fn find_bearer(&self, token: &str) -> Result<(Login, Option<Timestamp>)> {
         if let Some(login) = self.credentials.read_opaque(OpaqueUse::DeviceToken, token) {
-            return self.principal(login, Some(LoginKind::DeviceToken), None).await;
+            return Ok((self.find_live(login, Some(LoginKind::DeviceToken)).await?, None));
         }
         let claims = self
             .credentials
             .read_jwt(token, TokenUse::Access, self.base.now())
             .ok_or_else(unauthenticated)?;
-        self.principal(claims.lid, None, Some(Timestamp(claims.exp.saturating_mul(1000)))).await
+        Ok((self.find_live(claims.lid, None).await?, Some(Timestamp(claims.exp.saturating_mul(1000)))))
     }
 
     /// Who presents this MQTT user name (options cut off) and password: an MQTT password, a device token or an access
     /// token. The user name may be empty, the user's id or their user name.
     pub async fn authenticate_mqtt(&self, username: &str, password: &str) -> Result<Principal> {
-        let principal = match self.credentials.read_opaque(OpaqueUse::Mqtt, password) {
-            Some(login) => self.principal(login, Some(LoginKind::Password), None).await?,
-            None => self.authenticate_bearer(password).await?,
+        let (login, expires_at) = match self.credentials.read_opaque(OpaqueUse::Mqtt, password) {
+            Some(login) => (self.find_live(login, Some(LoginKind::Password)).await?, None),
+            None => self.find_bearer(password).await?,
         };
+        let principal = principal_of(&login, expires_at);
         if !username.is_empty() && username != principal.user.to_string() {
             let user = self.user(principal.user).await?;
             if user.username.as_str() != username {
@@ -192,7 +200,11 @@ impl Accounts {
             }
         }
         let now = self.base.now();
-        self.base.store.touch_login(principal.login, now, now.plus(LOGIN_LIFETIME)).await?;
+        let end = now.plus(LOGIN_LIFETIME);
+        // Who comes back every minute does not slide it every minute.
+        if login.expires_at.is_some_and(|known| known.until(end) > SLIDE_GRAIN) {
+            self.base.store.touch_login(principal.login, now, end).await?;
+        }
         Ok(principal)
     }
 
@@ -202,16 +214,9 @@ impl Accounts {
         Ok(login.is_some_and(|login| login.is_live(self.base.now())))
     }
 
-    async fn principal(
-        &self,
-        login: LoginId,
-        kind: Option<LoginKind>,
-        expires_at: Option<Timestamp>,
-    ) -> Result<Principal> {
+    async fn find_live(&self, login: LoginId, kind: Option<LoginKind>) -> Result<Login> {
         let login = self.base.store.find_login(login).await?.filter(|l| l.is_live(self.base.now()));
-        let login = login.filter(|l| kind.is_none_or(|kind| kind == l.kind)).ok_or_else(unauthenticated)?;
-        let Login { id, user, device, .. } = login;
-        Ok(Principal { user, login: id, device, expires_at })
+        login.filter(|l| kind.is_none_or(|kind| kind == l.kind)).ok_or_else(unauthenticated)
     }
 
     /// Ends this login, or with `everywhere` every sign-in of the user (device tokens stay: an operator revokes them).
@@ -399,4 +404,10 @@ pub(super) fn unauthenticated() -> Error {
 
 fn username_taken(username: &Username) -> Error {
     Error::refused(ErrorCode::UsernameTaken, format!("the user name {username} is taken"))
+}
+
+/// By whom and on which device; `expires_at`: the end of the credential.
+fn principal_of(login: &Login, expires_at: Option<Timestamp>) -> Principal {
+    let Login { id, user, device, .. } = *login;
+    Principal { user, login: id, device, expires_at }
 }

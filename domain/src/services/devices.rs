@@ -1,4 +1,4 @@
-//! Devices: list, rename, remove.
+//! Devices: list, rename, remove, retire.
 
 use super::Base;
 use crate::{
@@ -7,8 +7,12 @@ use crate::{
     error::{Error, Result},
     ids::{DeviceId, UserId},
 };
+use std::time::Duration;
 
-/// Devices: list, rename, remove.
+/// Devices that are looked up at once to be retired.
+const RETIRING: u32 = 100;
+
+/// Devices: list, rename, remove, retire.
 pub struct Devices {
     base: Base,
 }
@@ -41,5 +45,28 @@ impl Devices {
         let ended = ended.ok_or_else(|| Error::not_found("device"))?;
         self.base.relay.end_logins(&ended).await;
         Ok(())
+    }
+
+    /// Retires the devices that nobody has seen for so long, each in a transaction of its own; answers how many. Dropped on
+    /// its way, it leaves the rest to the next time.
+    pub async fn retire(&self, unseen_for: Duration) -> Result<u64> {
+        let at = self.base.now();
+        let seen = at.minus(unseen_for);
+        let (mut retired, mut after) = (0, None);
+        loop {
+            let unseen = self.base.store.list_unseen_devices(seen, after, RETIRING).await?;
+            for &(user, device) in &unseen {
+                // Its connections, if there are any by now, are told by the commit.
+                match self.base.store.retire_device(user, device, seen, at).await {
+                    Ok(ended) => retired += u64::from(ended.is_some()),
+                    // One that cannot be retired keeps no other from it.
+                    Err(error) => tracing::warn!(%error, %device, "a device is retired later"),
+                }
+            }
+            after = unseen.last().map(|&(_, device)| device);
+            if unseen.len() < RETIRING as usize {
+                return Ok(retired);
+            }
+        }
     }
 }

@@ -6,15 +6,17 @@ use crate::{
     error::{Error, Result},
     event::{Event, EventBody},
     ids::{ChatId, Seq, SessionId, UserId},
-    receipt::{Concerned, Counts, Raise, Raised, Status, status_of},
+    receipt::{Counts, Mark, Raise, Raised, ReceiptState, ReceiptsQuery, Sight, Status, status_of},
 };
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::RangeBounds,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// How long acknowledgements of devices are collected before they are stored: in private chats, and where the chat's size is
 /// not known yet …
@@ -30,7 +32,7 @@ const MAX_PENDING: usize = 16_384;
 /// Chats whose size is remembered; beyond it all are forgotten.
 const MAX_SIZES: usize = 16_384;
 /// Raises per transaction.
-const FLUSH_BATCH: usize = 256;
+const FLUSH_BATCH: usize = 128;
 
 /// An acknowledgement that waits to be stored.
 struct Pending {
@@ -41,7 +43,7 @@ struct Pending {
 /// Delivered and read.
 pub struct Receipts {
     base: Base,
-    pending: Mutex<HashMap<(ChatId, UserId), Pending>>,
+    pending: Mutex<BTreeMap<(UserId, ChatId), Pending>>,
     /// How long acknowledgements of a chat are collected, as learned from the last ones stored.
     delays: Mutex<HashMap<ChatId, Duration>>,
     wake: Notify,
@@ -64,19 +66,38 @@ impl Receipts {
         origin: Option<SessionId>,
     ) -> Result<()> {
         let raise = Raise { chat, user, delivered, read };
-        let mut outcomes = self.base.store.raise_watermarks(vec![raise], self.base.now()).await?.await?;
+        let mut outcomes = self.store(vec![raise]).await?;
         let raised = outcomes.pop().ok_or_else(|| Error::Internal("a raise without outcome".into()))??;
-        self.announce(&raised, origin);
+        self.announce([&raised]);
+        self.announce_own(&raised, origin);
         Ok(())
     }
 
-    /// A session of `user` acknowledged the chat's log up to `seq`: coalesced, stored soon, never waited for. What a crash
-    /// swallows is made good by the next acknowledgement.
+    /// How the receipts of the user's chats stand, as events, and from where the next page goes on.
+    pub async fn list(&self, user: UserId, query: ReceiptsQuery) -> Result<(Vec<Event>, Option<ChatId>)> {
+        let since = query.since;
+        let page = self.base.store.list_receipts(user, query).await?;
+        let mut events = Vec::new();
+        for ReceiptState { chat, group, sight, messages, marks, read } in page.states {
+            let newest = messages.last().copied();
+            let mut bodies = statuses(group, &marks, user, sight, messages);
+            if since.is_none() && newest.is_none_or(|seq| is_final(group, &marks, user, sight, seq)) {
+                bodies.clear();
+            }
+            bodies.extend(
+                read.map(|(read_seq, unread_count)| EventBody::ReadElsewhere { read_seq, unread_count }),
+            );
+            events.extend(bodies.into_iter().map(|body| self.event(chat, body)));
+        }
+        Ok((events, page.next))
+    }
+
+    /// A session of `user` acknowledged the chat's log up to `seq`: coalesced, stored soon, never waited for.
     pub fn acknowledged(&self, user: UserId, chat: ChatId, seq: Seq) {
         let delay = lock(&self.delays).get(&chat).copied().unwrap_or(PRIVATE);
         let due = self.base.now().plus(delay);
         let mut pending = lock(&self.pending);
-        let known = pending.entry((chat, user)).or_insert(Pending { seq, due });
+        let known = pending.entry((user, chat)).or_insert(Pending { seq, due });
         known.seq = seq.max(known.seq);
         drop(pending);
         self.wake.notify_one();
@@ -98,27 +119,30 @@ impl Receipts {
             }
             let now = self.base.now();
             let full = lock(&self.pending).len() >= MAX_PENDING;
-            self.flush(|pending| full || pending.due <= now).await;
+            self.flush(.., |pending| full || pending.due <= now).await;
         }
-        self.flush(|_| true).await;
+        self.flush(.., |_| true).await;
     }
 
-    async fn flush(&self, due: impl Fn(&Pending) -> bool) {
+    /// Stores what was collected of this user. To be called before it is stored that a session has acknowledged it, so that a
+    /// crash has it acknowledged again, and never swallows it.
+    pub async fn settle(&self, user: UserId) {
+        let all = (user, Uuid::nil().into())..=(user, Uuid::max().into());
+        self.flush(all, |_| true).await;
+    }
+
+    async fn flush(&self, whose: impl RangeBounds<(UserId, ChatId)>, due: impl Fn(&Pending) -> bool) {
         let raises: Vec<_> = lock(&self.pending)
-            .extract_if(|_, pending| due(pending))
-            .map(|((chat, user), pending)| Raise { chat, user, delivered: Some(pending.seq), read: None })
+            .extract_if(whose, |_, pending| due(pending))
+            .map(|((user, chat), pending)| Raise { chat, user, delivered: Some(pending.seq), read: None })
             .collect();
         for batch in raises.chunks(FLUSH_BATCH) {
-            let outcome = match self.base.store.raise_watermarks(batch.to_vec(), self.base.now()).await {
-                Ok(commit) => commit.await,
-                Err(error) => Err(error),
-            };
-            match outcome {
+            match self.store(batch.to_vec()).await {
                 // A refusal: the member left meanwhile.
-                Ok(raised) => raised.iter().flatten().for_each(|raised| {
-                    self.learn_delay(raised);
-                    self.announce(raised, None);
-                }),
+                Ok(raised) => {
+                    raised.iter().flatten().for_each(|raised| self.learn_delay(raised));
+                    self.announce(raised.iter().flatten());
+                }
                 Err(error) => {
                     tracing::warn!(%error, raises = batch.len(), "delivered watermarks are stored later");
                     for raise in batch {
@@ -127,6 +151,16 @@ impl Receipts {
                 }
             }
         }
+    }
+
+    async fn store(&self, raises: Vec<Raise>) -> Result<Vec<Result<Raised>>> {
+        let at = self.base.now();
+        let stored = self.base.store.raise_watermarks(raises, at).await?.await;
+        if stored.is_err() {
+            // Tried again they may be found raised, and nobody would be told.
+            self.base.relay.receipts_uncertain(at);
+        }
+        stored
     }
 
     fn learn_delay(&self, raised: &Raised) {
@@ -144,30 +178,40 @@ impl Receipts {
         delays.insert(raised.chat, delay);
     }
 
-    fn announce(&self, raised: &Raised, origin: Option<SessionId>) {
-        let mut newest: HashMap<UserId, Seq> = HashMap::new();
-        for Concerned { sender, newest: seq, .. } in raised.delivered_of.iter().chain(&raised.read_of) {
-            let known = newest.entry(*sender).or_default();
-            *known = (*known).max(*seq);
+    /// Tells what was committed: of a chat each sender once, however many raises concern them.
+    fn announce<'a>(&self, raised: impl IntoIterator<Item = &'a Raised>) {
+        let mut news: BTreeMap<(ChatId, UserId), News<'a>> = BTreeMap::new();
+        let mut private = Vec::new();
+        for raised in raised {
+            let delivered = raised.delivered_of.iter().map(|of| (of, Status::Delivered));
+            for (of, status) in delivered.chain(raised.read_of.iter().map(|of| (of, Status::Read))) {
+                let news = news.entry((raised.chat, of.sender)).or_insert_with(|| News::of(raised, of.sight));
+                let newest = if status == Status::Read { &mut news.read } else { &mut news.delivered };
+                *newest = of.newest.max(*newest);
+            }
+            // It names the member: in a large group each sender would be told of each member.
+            if !raised.group || raised.marks.len() <= SMALL_GROUP {
+                let (up_to_seq, user_id) = (raised.shown_delivered.1, raised.user);
+                let several = raised.delivered_of.iter().filter(|of| of.count > 1);
+                private.extend(
+                    several.map(|of| {
+                        (raised.chat, of.sender, EventBody::MessagesDelivered { up_to_seq, user_id })
+                    }),
+                );
+            }
         }
-        for (sender, seq) in newest {
-            let hides = raised.hiding.contains(&sender);
-            let body = if raised.group {
-                let Counts { delivered, read, of } = Counts::of_message(&raised.marks, sender, seq);
-                let read = if hides { 0 } else { read };
-                EventBody::GroupMessageStatus { message_seq: seq, delivered, read, of }
-            } else {
-                let status = status_of(&raised.marks, sender, seq);
-                let status = if hides { status.min(Status::Delivered) } else { status };
-                EventBody::MessageStatus { message_seq: seq, status }
-            };
-            self.tell(raised.chat, sender, body, None);
+        for ((chat, sender), News { group, sight, marks, delivered, read }) in news {
+            // READ raises DELIVERED, but a sender may have been told of that before.
+            for body in statuses(group, marks, sender, sight, BTreeSet::from([read, delivered])) {
+                self.tell(chat, sender, body, None);
+            }
         }
-        for concerned in raised.delivered_of.iter().filter(|concerned| concerned.count > 1) {
-            let body =
-                EventBody::MessagesDelivered { up_to_seq: raised.shown_delivered.1, user_id: raised.user };
-            self.tell(raised.chat, concerned.sender, body, None);
+        for (chat, sender, body) in private {
+            self.tell(chat, sender, body, None);
         }
+    }
+
+    fn announce_own(&self, raised: &Raised, origin: Option<SessionId>) {
         if raised.read.1 > raised.read.0 {
             let body =
                 EventBody::ReadElsewhere { read_seq: raised.read.1, unread_count: raised.unread_count };
@@ -176,9 +220,65 @@ impl Receipts {
     }
 
     fn tell(&self, chat: ChatId, to: UserId, body: EventBody, except: Option<SessionId>) {
-        let event = Event::live(self.base.entropy.uuid(), self.base.now(), Some(chat), body);
-        self.base.relay.notify(to, Arc::new(event), except);
+        self.base.relay.notify(to, Arc::new(self.event(chat, body)), except);
     }
+
+    fn event(&self, chat: ChatId, body: EventBody) -> Event {
+        Event::live(self.base.entropy.uuid(), self.base.now(), Some(chat), body)
+    }
+}
+
+/// What a sender is to be told of a chat.
+struct News<'a> {
+    group: bool,
+    sight: Sight,
+    marks: &'a [Mark],
+    /// Their newest message that is newly DELIVERED to somebody, and READ by somebody; 0: none.
+    delivered: Seq,
+    read: Seq,
+}
+
+impl<'a> News<'a> {
+    fn of(raised: &'a Raised, sight: Sight) -> Self {
+        Self { group: raised.group, sight, marks: &raised.marks, delivered: 0, read: 0 }
+    }
+}
+
+/// The state of these messages of `sender`, oldest first. One that says no more than a newer one is left out: what came
+/// before has at least the state of what came after.
+fn statuses(
+    group: bool,
+    marks: &[Mark],
+    sender: UserId,
+    sight: Sight,
+    messages: impl IntoIterator<Item = Seq, IntoIter: DoubleEndedIterator>,
+) -> Vec<EventBody> {
+    let mut told = None;
+    let mut bodies = Vec::new();
+    for seq in messages.into_iter().rev().filter(|seq| *seq > 0) {
+        let status = (!group).then(|| status_of(marks, sender, sight, seq));
+        let counts = if group { Counts::of_message(marks, sender, sight, seq) } else { Counts::default() };
+        if told.replace((status, counts)) == Some((status, counts)) {
+            continue;
+        }
+        let Counts { delivered, read, of } = counts;
+        bodies.push(match status {
+            Some(status) => EventBody::MessageStatus { message_seq: seq, status },
+            None => EventBody::GroupMessageStatus { message_seq: seq, delivered, read, of },
+        });
+    }
+    bodies.reverse();
+    bodies
+}
+
+/// Whether nothing more can become of a message, and hence of those before it, as its sender sees it.
+fn is_final(group: bool, marks: &[Mark], sender: UserId, sight: Sight, seq: Seq) -> bool {
+    let last = if sight == Sight::Nothing { Status::Delivered } else { Status::Read };
+    if group {
+        let Counts { delivered, read, of } = Counts::of_message(marks, sender, sight, seq);
+        return of == if last == Status::Read { read } else { delivered };
+    }
+    status_of(marks, sender, sight, seq) >= last
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

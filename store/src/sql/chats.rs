@@ -125,7 +125,7 @@ async fn list_members(
     let after = page.after.unwrap_or(Position { key: -1, id: Uuid::nil() });
     let rows = tx.fetch(&LIST_MEMBERS, args![chat, after.key, after.id, page.limit + 1]).await?;
     let mut members = rows.iter().map(view::read_member).collect::<Result<Vec<_>, _>>()?;
-    view::hide_read(tx, user, members.iter_mut()).await?;
+    view::hide_read(tx, user, members.iter_mut().map(|member| (chat, member)).collect()).await?;
     let position = |member: &MemberView| Position {
         key: i64::try_from(member.joined_seq).unwrap_or(i64::MAX),
         id: member.user.id.uuid(),

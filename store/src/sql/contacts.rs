@@ -9,7 +9,7 @@ use super::{
     statement::statements,
     transaction::Tx,
     users::{USER_COLUMNS, as_page, find_views, read_user, user_columns},
-    value::{Arg, Row, args},
+    value::{Arg, Row, Table, args},
     writer::{Place, Scope, Write},
 };
 use crate::trouble::Failed;
@@ -24,10 +24,12 @@ use curlew_domain::{
     ids::{ChatId, UserId},
     message::Entry,
     page::{Page, PageRequest, Position},
-    ports::store::Contacts,
+    ports::{relay::Committed, store::Contacts},
+    presence::PresenceContact,
     rules,
 };
 use search::search;
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 statements! {
@@ -41,6 +43,17 @@ statements! {
     LIST_NEW = ["SELECT " (user_columns!()) ", r.relation, r.since FROM relations r JOIN users u ON u.id = r.peer_id
         WHERE r.user_id = $1 AND r.relation = 'incoming' AND r.viewed = 0 AND r.blocks = 0
         ORDER BY r.since DESC, r.peer_id DESC LIMIT $2"];
+    PRESENCE_CONTACTS = ["SELECT r.peer_id, CASE WHEN r.blocks = 0 AND u.last_seen_to <> 'nobody'
+                AND EXISTS (SELECT 1 FROM users me WHERE me.id = r.user_id AND me.last_seen_to <> 'nobody')
+                AND NOT EXISTS (SELECT 1 FROM relations b WHERE b.user_id = r.peer_id AND b.peer_id = r.user_id AND b.blocks = 1)
+                THEN CAST(1 AS BIGINT) ELSE 0 END, u.last_seen_at, u.last_seen_to_at, r.blocked_since,
+            (SELECT me.last_seen_to_at FROM users me WHERE me.id = r.user_id),
+            COALESCE((SELECT b.blocked_since FROM relations b WHERE b.user_id = r.peer_id AND b.peer_id = r.user_id), 0)
+        FROM relations r JOIN users u ON u.id = r.peer_id
+        WHERE r.user_id = $1 AND r.relation = 'contact' ORDER BY r.peer_id"];
+    NOTE_SEEN = ["WITH r AS MATERIALIZED " rows(1: usr id, at int) "
+        UPDATE users SET last_seen_at = r.at FROM r
+        WHERE users.id = r.usr AND deleted_at IS NULL AND (last_seen_at IS NULL OR last_seen_at < r.at)"];
     LIST_CONTACTS = ["SELECT " (user_columns!()) ", r.relation, r.since FROM relations r JOIN users u ON u.id = r.peer_id
         WHERE r.user_id = $1 AND r.relation = 'contact' AND r.blocks = 0
             AND (r.since < $2 OR (r.since = $2 AND r.peer_id < $3)) ORDER BY r.since DESC, r.peer_id DESC LIMIT $4"];
@@ -153,6 +166,9 @@ impl Write for Relate {
         }
         let to_actor = plan.to_actor.map(|event| (actor, Entry::Contact { event, peer }));
         let to_peer = plan.to_peer.map(|event| (peer, Entry::Contact { event, peer: actor }));
+        if changed {
+            scope.committed.push(Committed::VisibilityChanged(vec![actor, peer]));
+        }
         append_personal(scope, actor, at, to_actor.into_iter().chain(to_peer).collect()).await?;
         let Some((state, since)) = after.shown() else { return Ok((None, changed)) };
         let user = find_views(scope.tx, [peer]).await?.remove(&peer);
@@ -175,6 +191,39 @@ impl Relate {
     }
 }
 
+struct NoteSeen {
+    seen: Vec<(UserId, Timestamp)>,
+}
+
+#[async_trait]
+impl Write for NoteSeen {
+    type Answer = ();
+    const PLACE: Place = Place::Accounts;
+
+    fn key(&self) -> Uuid {
+        self.seen.first().map_or(Uuid::nil(), |(user, _)| user.uuid())
+    }
+
+    async fn apply(&self, scope: &mut Scope<'_>) -> Result<(), Failed> {
+        Ok(note_seen(scope.tx, &self.seen).await?)
+    }
+}
+
+/// Keeps when users were last active; what is later stays.
+pub(super) async fn note_seen(tx: &mut Tx, seen: &[(UserId, Timestamp)]) -> Result<(), sqlx::Error> {
+    // Each once, and in one order, so that two such transactions do not wait for each other.
+    let mut latest: BTreeMap<UserId, Timestamp> = BTreeMap::new();
+    for (user, at) in seen {
+        let known = latest.entry(*user).or_insert(*at);
+        *known = (*known).max(*at);
+    }
+    lock_users(tx, &latest.keys().copied().collect::<Vec<_>>()).await?;
+    let table = Table::of(&latest, |row, (user, at)| {
+        row.id(user.uuid()).int(at.0);
+    });
+    tx.execute(&NOTE_SEEN, args![table]).await.map(drop)
+}
+
 #[async_trait]
 impl Contacts for SqlStore {
     async fn relate(
@@ -195,6 +244,23 @@ impl Contacts for SqlStore {
         limit: u32,
     ) -> Result<(Vec<FoundUser>, Option<SearchPosition>)> {
         read!(self, |tx| search(tx, user, &query, after.as_ref(), limit).await?)
+    }
+
+    async fn list_presence_contacts(&self, user: UserId) -> Result<Vec<PresenceContact>> {
+        read!(
+            self,
+            single | tx | {
+                let rows = tx.fetch(&PRESENCE_CONTACTS, args![user]).await?;
+                rows.iter().map(read_presence).collect::<Result<Vec<_>, _>>()?
+            }
+        )
+    }
+
+    async fn note_seen(&self, seen: Vec<(UserId, Timestamp)>) -> Result<()> {
+        if seen.is_empty() {
+            return Ok(());
+        }
+        self.writer.write(NoteSeen { seen }).await
     }
 
     async fn list_contacts(
@@ -230,6 +296,19 @@ pub(super) async fn list_new_requests(
     limit: u32,
 ) -> Result<Vec<ContactView>, sqlx::Error> {
     tx.fetch(&LIST_NEW, args![user, limit]).await?.iter().map(read_contact).collect()
+}
+
+fn read_presence(row: &Row) -> Result<PresenceContact, sqlx::Error> {
+    let mut changed_at = Timestamp(0);
+    for column in 3..=6 {
+        changed_at = changed_at.max(row.at(column)?);
+    }
+    Ok(PresenceContact {
+        user: row.id(0)?,
+        visible: row.flag(1)?,
+        changed_at,
+        last_seen_at: row.at_or_null(2)?,
+    })
 }
 
 fn read_contact(row: &Row) -> Result<ContactView, sqlx::Error> {

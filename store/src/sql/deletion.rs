@@ -17,7 +17,7 @@ use curlew_domain::{
     contact::Relation,
     ids::{LoginId, UserId},
     message::{ContactEvent, Entry},
-    ports::store::DeleteUser,
+    ports::{relay::Committed, store::DeleteUser},
 };
 use uuid::Uuid;
 
@@ -30,7 +30,7 @@ statements! {
         ON CONFLICT (username) DO UPDATE SET until = excluded.until"];
     EMPTY_USER = ["UPDATE users SET deleted_at = $2, username = $3, display_name = 'Deleted user', about = '', email = NULL,
             phone = NULL, password_hash = '', last_seen_to = 'everyone', picture_to = 'everyone', read_receipts_to = 'everyone',
-            search_name = '' WHERE id = $1"];
+            search_name = '', last_seen_at = NULL WHERE id = $1"];
     END_ALL_LOGINS = ["UPDATE logins SET ended_at = $2 WHERE user_id = $1 AND ended_at IS NULL RETURNING id"];
     TAKE_DEVICES = ["SELECT d.id FROM devices d WHERE d.user_id = $1 AND d.removed_at IS NULL ORDER BY d.id" take(d)];
     REMOVE_DEVICES = ["UPDATE devices SET removed_at = $2 WHERE user_id = $1 AND removed_at IS NULL"];
@@ -102,6 +102,8 @@ async fn part(
         };
         Some((*peer, Entry::Contact { event, peer: delete.user }))
     });
+    let peers = relations.iter().map(|(peer, _)| *peer).collect();
+    scope.committed.push(Committed::VisibilityChanged(peers));
     append_personal(scope, delete.user, delete.at, told.collect()).await
 }
 

@@ -8,7 +8,7 @@ use super::{
     statement::statements,
     transaction::Tx,
     value::{Row, args},
-    writer::{Place, Scope, Write},
+    writer::{Place, Process, Scope, Write},
 };
 use crate::trouble::Failed;
 use async_trait::async_trait;
@@ -33,6 +33,22 @@ pub(super) use device_columns;
 /// How many columns [`device_columns`] has.
 pub(super) const DEVICE_COLUMNS: usize = 6;
 
+/// Whether device `d` was last seen at `$1` or earlier and is not connected to process `$2`, which started at `$3`.
+macro_rules! is_unseen {
+    () => {
+        "d.removed_at IS NULL AND d.last_seen_at <= $1 AND NOT EXISTS (SELECT 1 FROM sessions s WHERE s.device_id = d.id
+            AND (s.disconnected_at > $1 OR (s.disconnected_at IS NULL AND (s.opened_by = $2 OR $3 > $1))))"
+    };
+}
+
+/// Whether there is something to be taken from device `d` when it is retired.
+macro_rules! holds_something {
+    () => {
+        "(EXISTS (SELECT 1 FROM logins l WHERE l.user_id = d.user_id AND l.device_id = d.id AND l.kind = 'password'
+            AND l.ended_at IS NULL) OR EXISTS (SELECT 1 FROM sessions s WHERE s.device_id = d.id))"
+    };
+}
+
 statements! {
     FIND_DEVICE = ["SELECT " (device_columns!()) " FROM devices d WHERE d.id = $1"];
     FIND_OWN_DEVICE = ["SELECT " (device_columns!()) " FROM devices d WHERE d.id = $1 AND d.user_id = $2 AND d.removed_at IS NULL"];
@@ -45,10 +61,19 @@ statements! {
     INSERT_DEVICE = ["INSERT INTO devices (id, user_id, name, platform, created_at, last_seen_at) VALUES ($1, $2, $3, $4, $5, $5)"];
     SEE_DEVICE = ["UPDATE devices SET last_seen_at = $2 WHERE id = $1 AND last_seen_at < $2"];
     RENAME_DEVICE = ["UPDATE devices SET name = $2 WHERE id = $1"];
-    HOLD_DEVICE = ["SELECT d.removed_at FROM devices d WHERE d.id = $1" hold(d)];
+    SEE_AND_HOLD_DEVICE = ["UPDATE devices SET last_seen_at = CASE WHEN last_seen_at < $2 THEN $2 ELSE last_seen_at END
+        WHERE id = $1 AND removed_at IS NULL RETURNING id"];
     TAKE_DEVICE = ["SELECT d.id FROM devices d WHERE d.id = $1" take(d)];
     REMOVE_DEVICE = ["UPDATE devices SET removed_at = $2 WHERE id = $1"];
     END_LOGINS_OF_DEVICE = ["UPDATE logins SET ended_at = $3 WHERE user_id = $1 AND device_id = $2 AND ended_at IS NULL RETURNING id"];
+    LIST_UNSEEN = ["SELECT d.user_id, d.id FROM devices d
+        WHERE d.id > $4 AND " (is_unseen!()) " AND " (holds_something!()) " ORDER BY d.id LIMIT $5"];
+    FIND_UNSEEN = ["SELECT d.id FROM devices d
+        WHERE d.id = $4 AND d.user_id = $5 AND " (is_unseen!()) " AND " (holds_something!())];
+    LOCK_LOGINS_OF_DEVICE = ["SELECT l.id FROM logins l
+        WHERE l.user_id = $1 AND l.device_id = $2 AND l.ended_at IS NULL ORDER BY l.id" lock(l)];
+    END_SIGN_INS_OF_DEVICE = ["UPDATE logins SET ended_at = $3
+        WHERE user_id = $1 AND device_id = $2 AND kind = 'password' AND ended_at IS NULL RETURNING id"];
     FORGET_SESSIONS_OF_DEVICE = ["DELETE FROM sessions WHERE device_id = $1 RETURNING id"];
 }
 
@@ -129,10 +154,9 @@ pub(super) async fn see(tx: &mut Tx, device: DeviceId, at: Timestamp) -> Result<
     tx.execute(&SEE_DEVICE, args![device, at]).await.map(drop)
 }
 
-/// Whether the device is there, and not removed until the end of this transaction.
-pub(super) async fn hold_device(tx: &mut Tx, device: DeviceId) -> Result<bool, sqlx::Error> {
-    let row = tx.find(&HOLD_DEVICE, args![device]).await?;
-    Ok(row.map(|row| row.int_or_null(0)).transpose()?.is_some_and(|removed_at| removed_at.is_none()))
+/// Notes that the device was used; whether it is there, and not removed until the end of this transaction.
+pub(super) async fn see_and_hold(tx: &mut Tx, device: DeviceId, at: Timestamp) -> Result<bool, sqlx::Error> {
+    Ok(tx.find(&SEE_AND_HOLD_DEVICE, args![device, at]).await?.is_some())
 }
 
 /// Ends the device's logins, marks it removed and forgets its sessions; answers the logins. Its user must be locked.
@@ -147,10 +171,15 @@ pub(super) async fn remove(
     // A session that is being opened is there afterwards, and forgotten, or finds the device removed.
     tx.find(&TAKE_DEVICE, args![device]).await?;
     tx.execute(&REMOVE_DEVICE, args![device, at]).await?;
+    forget_sessions(tx, device, at).await?;
+    publish_ended(scope, &ended)
+}
+
+/// Forgets the device's sessions; their wills are due. The device must be taken.
+async fn forget_sessions(tx: &mut Tx, device: DeviceId, at: Timestamp) -> Result<(), sqlx::Error> {
     let sessions = tx.fetch(&FORGET_SESSIONS_OF_DEVICE, args![device]).await?;
     let sessions = sessions.iter().map(|row| row.id(0)).collect::<Result<_, _>>()?;
-    plain::end_wills_of(tx, sessions, at).await?;
-    publish_ended(scope, &ended)
+    plain::end_wills_of(tx, sessions, at).await
 }
 
 /// Tells the user that their list of live devices has changed. Their user must be locked.
@@ -236,6 +265,41 @@ impl Write for RemoveDevice {
     }
 }
 
+struct RetireDevice {
+    user: UserId,
+    device: DeviceId,
+    seen: Timestamp,
+    at: Timestamp,
+}
+
+#[async_trait]
+impl Write for RetireDevice {
+    type Answer = Option<Vec<LoginId>>;
+    const PLACE: Place = Place::InTurn;
+
+    fn key(&self) -> Uuid {
+        self.user.uuid()
+    }
+
+    async fn apply(&self, scope: &mut Scope<'_>) -> Result<Option<Vec<LoginId>>, Failed> {
+        let Self { user, device, seen, at } = *self;
+        let tx = &mut *scope.tx;
+        // From here on it is not seen: a sign-in waits for the user, a CONNECT for the login or the device.
+        lock_users(tx, &[user]).await?;
+        tx.fetch(&LOCK_LOGINS_OF_DEVICE, args![user, device]).await?;
+        tx.find(&TAKE_DEVICE, args![device]).await?;
+        let Process { id, started_at, .. } = *scope.process;
+        if tx.find(&FIND_UNSEEN, args![seen, id, started_at, device, user]).await?.is_none() {
+            return Ok(None);
+        }
+        let before = list_live(tx, user, at).await?;
+        let ended = tx.fetch(&END_SIGN_INS_OF_DEVICE, args![user, device, at]).await?;
+        forget_sessions(tx, device, at).await?;
+        tell_if_changed(scope, user, &before, at).await?;
+        Ok(Some(publish_ended(scope, &ended)?))
+    }
+}
+
 #[async_trait]
 impl Devices for SqlStore {
     async fn list_devices(&self, user: UserId, at: Timestamp) -> Result<Vec<Device>> {
@@ -263,5 +327,34 @@ impl Devices for SqlStore {
         at: Timestamp,
     ) -> Result<Option<Vec<LoginId>>> {
         self.writer.write(RemoveDevice { user, device, at }).await
+    }
+
+    async fn list_unseen_devices(
+        &self,
+        seen: Timestamp,
+        after: Option<DeviceId>,
+        limit: u32,
+    ) -> Result<Vec<(UserId, DeviceId)>> {
+        let Process { id, started_at, .. } = *self.process;
+        let after = after.map_or(Uuid::nil(), DeviceId::uuid);
+        read!(
+            self,
+            single | tx | {
+                let rows = tx.fetch(&LIST_UNSEEN, args![seen, id, started_at, after, limit]).await?;
+                rows.iter()
+                    .map(|row| Ok((row.id(0)?, row.id(1)?)))
+                    .collect::<Result<Vec<_>, sqlx::Error>>()?
+            }
+        )
+    }
+
+    async fn retire_device(
+        &self,
+        user: UserId,
+        device: DeviceId,
+        seen: Timestamp,
+        at: Timestamp,
+    ) -> Result<Option<Vec<LoginId>>> {
+        self.writer.write(RetireDevice { user, device, seen, at }).await
     }
 }

@@ -179,11 +179,13 @@ const SQLITE_MIGRATIONS: &[MigrationFile] = &[
     (1, "foundation", include_str!("../../../migrations/sqlite/0001_foundation.sql")),
     (2, "plain_lane", include_str!("../../../migrations/sqlite/0002_plain_lane.sql")),
     (3, "rest_surface", include_str!("../../../migrations/sqlite/0003_rest_surface.sql")),
+    (4, "alive", include_str!("../../../migrations/sqlite/0004_alive.sql")),
 ];
 const POSTGRES_MIGRATIONS: &[MigrationFile] = &[
     (1, "foundation", include_str!("../../../migrations/postgres/0001_foundation.sql")),
     (2, "plain_lane", include_str!("../../../migrations/postgres/0002_plain_lane.sql")),
     (3, "rest_surface", include_str!("../../../migrations/postgres/0003_rest_surface.sql")),
+    (4, "alive", include_str!("../../../migrations/postgres/0004_alive.sql")),
 ];
 
 /// On PostgreSQL sqlx holds an advisory lock meanwhile; on SQLite the data directory's lock keeps others out.

@@ -219,6 +219,7 @@ impl Write for RefreshLogin {
         // A token without an end stays without one.
         let expires_at = login.expires_at.map(|_| self.expires_at);
         scope.tx.execute(&REFRESH_LOGIN, args![self.login, count, refreshed_at, expires_at]).await?;
+        devices::see(scope.tx, login.device, self.at).await?;
         Ok(Refreshed::Current(count))
     }
 }

@@ -7,10 +7,10 @@ pub(super) mod quote;
 
 use super::{
     SqlStore,
-    chats::view::{show, withheld_from},
+    chats::view::{find_sights, show, withheld_from},
     log::{LOG_COLUMNS, log_columns, message_kinds, not_hidden, read_row},
     read,
-    receipts::RaiseWatermarks,
+    receipts::{RaiseWatermarks, list_receipts},
     statement::{Sql, statements},
     stays::Entitlement,
     transaction::Tx,
@@ -26,7 +26,7 @@ use curlew_domain::{
     message::{Entry, LocalId, LogRow, MessageView, Target},
     page::{Page, PageRequest, Position},
     ports::store::{AppendMessage, Appended, ChangeMessage, Commit, Log, LogPage, MessagesFrom},
-    receipt::{Mark, Raise, Raised, Recipient, Status},
+    receipt::{Mark, Raise, Raised, ReceiptsPage, ReceiptsQuery, Recipient, Sight, Status},
     rules::SendFacts,
 };
 use dress::dress;
@@ -229,6 +229,7 @@ async fn list_recipients(
     sender: UserId,
     seq: Seq,
 ) -> Result<Vec<Recipient>, sqlx::Error> {
+    let sight = find_sights(tx, sender, &[chat]).await?.remove(&chat).unwrap_or(Sight::Nothing);
     let mut recipients = Vec::new();
     for row in tx.fetch(&RECIPIENTS, args![chat, seq, sender]).await? {
         let user = read_user(&row, 0)?;
@@ -239,7 +240,7 @@ async fn list_recipients(
             delivered_seq: row.seq(USER_COLUMNS + 2)?,
             read_seq: row.seq(USER_COLUMNS + 3)?,
         };
-        let status = mark.status_of(sender, seq);
+        let status = mark.status_of(sender, sight, seq);
         recipients.extend(status.map(|status| Recipient { user: user.into(), status }));
     }
     let withheld = withheld_from(tx, sender, recipients.iter().map(|recipient| recipient.user.id)).await?;
@@ -324,6 +325,10 @@ impl Log for SqlStore {
 
     async fn find_message(&self, user: UserId, message: RowId) -> Result<Option<MessageView>> {
         read!(self, |tx| find_message(tx, user, message).await?)
+    }
+
+    async fn list_receipts(&self, user: UserId, query: ReceiptsQuery) -> Result<ReceiptsPage> {
+        read!(self, |tx| list_receipts(tx, user, &query).await?)
     }
 
     async fn raise_watermarks(

@@ -15,11 +15,14 @@ use crate::trouble::Failed;
 use async_trait::async_trait;
 use curlew_domain::{
     ErrorCode, Refusal, Result,
-    account::{Privacy, PrivacyChange, User, invalid_credentials},
+    account::{Privacy, PrivacyChange, User, Visibility, invalid_credentials},
     contact::{Relation, search_key},
     ids::{LoginId, UserId},
     message::Entry,
-    ports::store::{DeleteUser, EndDeletedStay, Profiles, UpdatePassword, UpdateProfile},
+    ports::{
+        relay::Committed,
+        store::{DeleteUser, EndDeletedStay, Profiles, UpdatePassword, UpdateProfile},
+    },
 };
 use std::collections::BTreeSet;
 use uuid::Uuid;
@@ -28,7 +31,11 @@ statements! {
     FIND_HASH = ["SELECT u.password_hash FROM users u WHERE u.id = $1 AND u.deleted_at IS NULL"];
     SET_HASH = ["UPDATE users SET password_hash = $2 WHERE id = $1"];
     SET_PROFILE = ["UPDATE users SET display_name = $2, about = $3, email = $4, phone = $5, search_name = $6 WHERE id = $1"];
-    SET_PRIVACY = ["UPDATE users SET last_seen_to = $2, picture_to = $3, read_receipts_to = $4 WHERE id = $1"];
+    SET_PRIVACY = ["UPDATE users SET last_seen_to_at = CASE WHEN last_seen_to = $2 THEN last_seen_to_at ELSE $5 END,
+            last_seen_to = $2, picture_to = $3, read_receipts_to = $4 WHERE id = $1"];
+    // In private chats what is shown stands still on the reader's side.
+    SEE_FROM_NOW_ON = ["UPDATE memberships SET unseen_read_seq = (SELECT c.last_seq FROM chats c WHERE c.id = memberships.chat_id)
+        WHERE user_id = $1 AND left_seq IS NULL AND EXISTS (SELECT 1 FROM chats g WHERE g.id = memberships.chat_id AND g.kind = 'group')"];
     LIST_CONTACTS_UNBLOCKED = ["SELECT r.peer_id, r.relation FROM relations r
         WHERE r.user_id = $1 AND r.relation = 'contact' AND r.blocks = 0 AND NOT EXISTS (SELECT 1 FROM relations b
             WHERE b.user_id = r.peer_id AND b.peer_id = r.user_id AND b.blocks = 1)"];
@@ -146,10 +153,18 @@ impl Write for UpdatePrivacy {
 
     async fn apply(&self, scope: &mut Scope<'_>) -> Result<Privacy, Failed> {
         lock_users(scope.tx, &[self.user]).await?;
-        let privacy = require_user(scope.tx, self.user).await?.privacy.with(self.change);
+        let before = require_user(scope.tx, self.user).await?.privacy;
+        let privacy = before.with(self.change);
         let Privacy { last_seen, picture, read_receipts } = privacy;
-        let args = args![self.user, last_seen.as_str(), picture.as_str(), read_receipts.as_str()];
+        let now = scope.process.clock.now();
+        let args = args![self.user, last_seen.as_str(), picture.as_str(), read_receipts.as_str(), now];
         scope.tx.execute(&SET_PRIVACY, args).await?;
+        if before.read_receipts == Visibility::Nobody && read_receipts != Visibility::Nobody {
+            scope.tx.execute(&SEE_FROM_NOW_ON, args![self.user]).await?;
+        }
+        if before.last_seen != last_seen {
+            scope.committed.push(Committed::VisibilityChanged(vec![self.user]));
+        }
         Ok(privacy)
     }
 }

@@ -1,9 +1,10 @@
 //! Watermarks: raising them, and what follows from it.
 
 use super::{
+    chats::view::hides_read,
     messages::append::{pair_blocked, standing},
     statement::{Sql, statements},
-    stays::find_marks,
+    stays::{MovedMark, find_marks, find_moved_marks},
     transaction::Tx,
     value::{Table, args},
     writer::{Place, Scope, Write},
@@ -15,10 +16,14 @@ use curlew_domain::{
     chat::ChatKind,
     clock::Timestamp,
     ids::{ChatId, Seq, UserId},
-    receipt::{Concerned, Raise, Raised},
+    receipt::{Concerned, Raise, Raised, ReceiptState, ReceiptsPage, ReceiptsQuery, Sight},
     rules::require_member,
+    session::FollowChats,
 };
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
 use uuid::Uuid;
 
 /// Unread messages are counted up to here.
@@ -48,15 +53,30 @@ statements! {
         WHERE EXISTS (SELECT 1 FROM memberships m WHERE m.chat_id = r.chat AND m.user_id = r.usr)"];
     RAISE_STAYS = ["WITH r AS MATERIALIZED " rows(1: chat id, usr id, delivered int, seen int, shown_delivered int, shown_seen int, hidden int) "
         UPDATE memberships SET delivered_seq = r.delivered, read_seq = r.seen, shown_delivered_seq = r.shown_delivered,
-            shown_read_seq = r.shown_seen, hidden_read_seq = r.hidden, receipts_at = $2 FROM r
+            shown_read_seq = r.shown_seen, hidden_read_seq = r.hidden,
+            receipts_at = CASE WHEN shown_delivered_seq < r.shown_delivered OR shown_read_seq < r.shown_seen THEN $2 ELSE receipts_at END,
+            shown_read_at = CASE WHEN shown_read_seq < r.shown_seen THEN $2 ELSE shown_read_at END,
+            read_at = CASE WHEN read_seq < r.seen THEN $2 ELSE read_at END
+        FROM r
         WHERE memberships.chat_id = r.chat AND memberships.user_id = r.usr AND memberships.left_seq IS NULL"];
     CONCERNED = ["WITH r AS MATERIALIZED " rows(1: n int, chat id, usr id, above int, upto int) "
         SELECT r.n, l.sender, MAX(l.seq), COUNT(*),
             CASE WHEN EXISTS (SELECT 1 FROM users h WHERE h.id = l.sender AND h.read_receipts_to = 'nobody')
-                THEN CAST(1 AS BIGINT) ELSE 0 END
-        FROM r CROSS JOIN log l
+                THEN CAST(1 AS BIGINT) ELSE 0 END, MAX(s.unseen_read_seq)
+        FROM r CROSS JOIN log l CROSS JOIN memberships s
         WHERE l.stream = r.chat AND l.seq > r.above AND l.seq <= r.upto AND l.kind = 'message' AND l.sender <> r.usr
+            AND s.chat_id = r.chat AND s.user_id = l.sender AND s.left_seq IS NULL
         GROUP BY r.n, l.sender"];
+    RECEIPT_CHATS = ["WITH r AS MATERIALIZED " rows(1: chat id) "
+        SELECT m.chat_id, c.kind, c.last_seq, m.read_seq, m.read_at, m.unseen_read_seq
+        FROM memberships m JOIN chats c ON c.id = m.chat_id
+        WHERE m.user_id = $2 AND m.left_seq IS NULL AND m.chat_id > $3 AND ($4 = 1 OR m.chat_id IN (SELECT chat FROM r))
+            AND (m.read_at > $5 OR EXISTS (SELECT 1 FROM memberships o
+                WHERE o.chat_id = m.chat_id AND o.user_id <> m.user_id AND o.receipts_at > $5))
+        ORDER BY m.chat_id LIMIT $6"];
+    NEWEST_OWN = ["WITH r AS MATERIALIZED " rows(1: chat id, upto int) "
+        SELECT r.chat, (SELECT MAX(l.seq) FROM log l
+            WHERE l.stream = r.chat AND l.sender = $2 AND l.kind = 'message' AND l.seq <= r.upto) FROM r"];
     COUNT_UNREAD = ["WITH r AS MATERIALIZED " rows(1: chat id, usr id, above int, upto int) "
         SELECT r.chat, r.usr, (SELECT COUNT(*) FROM (SELECT 1 AS one FROM log l
             WHERE l.stream = r.chat AND l.seq > r.above AND l.seq <= r.upto AND l.kind = 'message' AND l.sender <> r.usr
@@ -201,8 +221,7 @@ fn raised(wish: &Raise, before: Stay, after: Stay) -> Raised {
         unread_count: 0,
         delivered_of: Vec::new(),
         read_of: Vec::new(),
-        marks: Vec::new(),
-        hiding: Vec::new(),
+        marks: Arc::default(),
     }
 }
 
@@ -293,19 +312,18 @@ async fn complete(
         let n = usize::try_from(row.int(0)?).unwrap_or(usize::MAX);
         let Some(Ok(raised)) = outcomes.get_mut(n / 2) else { continue };
         concerned_chats.insert(raised.chat);
-        let (sender, hides) = (row.id(1)?, row.flag(4)?);
-        if hides && !raised.hiding.contains(&sender) {
-            raised.hiding.push(sender);
-        }
+        let sight = if row.flag(4)? { Sight::Nothing } else { Sight::Beyond(row.seq(5)?) };
         // Who does not show whether they have read is not shown it.
-        if hides && n % 2 == 1 {
+        if sight == Sight::Nothing && n % 2 == 1 {
             continue;
         }
         let of = if n % 2 == 0 { &mut raised.delivered_of } else { &mut raised.read_of };
-        of.push(Concerned { sender, newest: row.seq(2)?, count: row.count(3)? });
+        of.push(Concerned { sender: row.id(1)?, sight, newest: row.seq(2)?, count: row.count(3)? });
     }
     let marks =
         if concerned_chats.is_empty() { HashMap::new() } else { find_marks(tx, concerned_chats).await? };
+    // One copy for all raises of a chat: a group has as many marks as it may have raises.
+    let marks: HashMap<_, _> = marks.into_iter().map(|(chat, marks)| (chat, Arc::new(marks))).collect();
     let read = outcomes.iter().flatten().filter(|raised| raised.read.0 < raised.read.1);
     let unread = count_unread(
         tx,
@@ -322,4 +340,109 @@ async fn complete(
         }
     }
     Ok(())
+}
+
+/// A chat whose receipts are asked for.
+struct Asked {
+    chat: ChatId,
+    group: bool,
+    end: Seq,
+    /// Read by the user, and when.
+    read: (Seq, Timestamp),
+    sight: Sight,
+}
+
+/// How the receipts of a user's chats stand.
+pub(super) async fn list_receipts(
+    tx: &mut Tx,
+    user: UserId,
+    query: &ReceiptsQuery,
+) -> Result<ReceiptsPage, sqlx::Error> {
+    let asked = list_asked(tx, user, query).await?;
+    let full = asked.len() >= query.limit as usize;
+    let next = asked.last().map(|asked| asked.chat).filter(|_| full);
+    let moved = find_moved_marks(tx, asked.iter().map(|asked| asked.chat)).await?;
+    let marks_of = |chat: &ChatId| moved.get(chat).map(Vec::as_slice).unwrap_or_default();
+    let ends = asked.iter().flat_map(|asked| {
+        let ends = ends(user, asked, marks_of(&asked.chat), query.since);
+        ends.into_iter().map(|end| (asked.chat, end))
+    });
+    let mut messages = find_newest(tx, user, ends).await?;
+    let was_read = |asked: &&Asked| query.since.is_some_and(|since| asked.read.1 > since);
+    let left = asked.iter().filter(was_read).map(|asked| (asked.chat, user, asked.read.0, asked.end));
+    let unread = count_unread(tx, left).await?;
+    let states = asked.iter().map(|asked| ReceiptState {
+        chat: asked.chat,
+        group: asked.group,
+        sight: asked.sight,
+        messages: messages.remove(&asked.chat).unwrap_or_default().into_iter().collect(),
+        marks: marks_of(&asked.chat).iter().map(|moved| moved.mark).collect(),
+        read: was_read(&asked)
+            .then(|| (asked.read.0, unread.get(&(asked.chat, user)).copied().unwrap_or_default())),
+    });
+    Ok(ReceiptsPage { states: states.collect(), next })
+}
+
+async fn list_asked(tx: &mut Tx, user: UserId, query: &ReceiptsQuery) -> Result<Vec<Asked>, sqlx::Error> {
+    let (all, chats) = match &query.chats {
+        FollowChats::All => (true, [].as_slice()),
+        FollowChats::Only(chats) => (false, chats.as_slice()),
+    };
+    let chats = Table::of_ids(chats.iter().map(|chat| chat.uuid()));
+    let after = query.after.map_or(Uuid::nil(), ChatId::uuid);
+    // Before every time there is.
+    let since = query.since.unwrap_or(Timestamp(-1));
+    let rows =
+        tx.fetch(&RECEIPT_CHATS, args![chats, user, after, i64::from(all), since, query.limit]).await?;
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let hides = hides_read(tx, user).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Asked {
+                chat: row.id(0)?,
+                group: row.named(1, ChatKind::parse)? == ChatKind::Group,
+                end: row.seq(2)?,
+                read: (row.seq(3)?, row.at(4)?),
+                sight: if hides { Sight::Nothing } else { Sight::Beyond(row.seq(5)?) },
+            })
+        })
+        .collect()
+}
+
+/// Rows of a chat up to which the user's newest message is one whose state is to be told: what others have come to, since a
+/// time if one is given, else also the end.
+fn ends(user: UserId, asked: &Asked, marks: &[MovedMark], since: Option<Timestamp>) -> Vec<Seq> {
+    let others = || marks.iter().filter(|moved| moved.mark.user != user);
+    let moved = |at: Timestamp| since.is_none_or(|since| at > since);
+    let delivered =
+        others().filter(|other| moved(other.moved_at)).map(|other| other.mark.delivered_seq).max();
+    let read =
+        others().filter(|other| moved(other.read_at)).map(|other| asked.sight.read_of(&other.mark)).max();
+    let ends = match since {
+        Some(_) => [read, delivered, None],
+        // Of a group's messages the newest one has the least of each count.
+        None if asked.group => [None, None, Some(asked.end)],
+        None => [read, delivered, Some(asked.end)],
+    };
+    ends.into_iter().flatten().filter(|end| *end > 0).collect()
+}
+
+/// The user's newest messages up to these rows.
+async fn find_newest(
+    tx: &mut Tx,
+    user: UserId,
+    ends: impl Iterator<Item = (ChatId, Seq)>,
+) -> Result<HashMap<ChatId, BTreeSet<Seq>>, sqlx::Error> {
+    let mut newest: HashMap<ChatId, BTreeSet<Seq>> = HashMap::new();
+    let table = Table::of(ends, |row, (chat, end)| {
+        row.id(chat.uuid()).seq(end);
+    });
+    for row in tx.fetch(&NEWEST_OWN, args![table, user]).await? {
+        if let Some(seq) = row.seq_or_null(1)? {
+            newest.entry(row.id(0)?).or_default().insert(seq);
+        }
+    }
+    Ok(newest)
 }

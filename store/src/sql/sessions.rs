@@ -2,7 +2,8 @@
 
 use super::{
     SqlStore,
-    devices::hold_device,
+    contacts::note_seen,
+    devices::see_and_hold,
     messages::personal_end,
     plain,
     statement::statements,
@@ -28,10 +29,11 @@ statements! {
             (SELECT q.sent FROM plain_queues q WHERE q.session_id = s.id),
             (SELECT q.last_seq FROM plain_queues q WHERE q.session_id = s.id),
             CASE WHEN EXISTS (SELECT 1 FROM plain_received p WHERE p.session_id = s.id) THEN CAST(1 AS BIGINT) ELSE 0 END,
-            CASE WHEN EXISTS (SELECT 1 FROM wills w WHERE w.session_id = s.id) THEN CAST(1 AS BIGINT) ELSE 0 END
+            CASE WHEN EXISTS (SELECT 1 FROM wills w WHERE w.session_id = s.id) THEN CAST(1 AS BIGINT) ELSE 0 END,
+            COALESCE(s.disconnected_at, s.lost_at, s.opened_at)
         FROM sessions s WHERE s.device_id = $1 AND s.client_id = $2 AND s.mount = $3" lock(s)];
     REOPEN_SESSION = ["UPDATE sessions SET generation = generation + 1, filters = $2, cursors = $3, expiry_secs = $4, opened_by = $5,
-        opened_at = $6, disconnected_at = NULL WHERE id = $1 RETURNING generation"];
+        opened_at = $6, disconnected_at = NULL, lost_at = NULL WHERE id = $1 RETURNING generation"];
     INSERT_SESSION = ["INSERT INTO sessions (id, device_id, user_id, client_id, mount, generation, filters, cursors, expiry_secs,
             opened_by, opened_at)
         VALUES ($1, $2, $3, $4, $5, 1, '', $6, $7, $8, $9)"];
@@ -45,10 +47,17 @@ statements! {
     SAVE_SUBSCRIPTIONS = ["UPDATE sessions SET filters = $3, cursors = $4 WHERE id = $1 AND generation = $2"];
     SAVE_CURSORS = ["UPDATE sessions SET cursors = $3 WHERE id = $1 AND generation = $2"];
     CLOSE_SESSION = ["UPDATE sessions SET cursors = $3, expiry_secs = $4, disconnected_at = $5 WHERE id = $1 AND generation = $2"];
+    // Sessions of one device are closed in several lanes, in any order: to wait for its row here could be to wait for each
+    // other. Who has it locked is seeing it, too, or renames, retires or removes it.
+    SEE_DEVICE_OF_SESSION = ["UPDATE devices SET last_seen_at = $3 WHERE id = (SELECT d.id FROM sessions s JOIN devices d ON d.id = s.device_id
+        WHERE s.id = $1 AND s.generation = $2 AND d.last_seen_at < $3" lock_free(d) ")"];
     DELETE_SESSION = ["DELETE FROM sessions WHERE id = $1 AND generation = $2"];
     LASTING_SESSIONS = ["SELECT s.id, s.mount, s.filters FROM sessions s WHERE s.user_id = $1 AND s.expiry_secs > 0
         AND (s.disconnected_at IS NULL OR s.disconnected_at + s.expiry_secs * 1000 > $2)
         AND (s.disconnected_at IS NOT NULL OR s.opened_by = $3 OR $4 + s.expiry_secs * 1000 > $2)"];
+    // The process that held them left its last sign of life with its lanes.
+    LOSE_SESSIONS = ["UPDATE sessions SET lost_at = COALESCE((SELECT MAX(l.at) FROM lanes l WHERE l.at <= $2), $2)
+        WHERE disconnected_at IS NULL AND opened_by <> $1 AND lost_at IS NULL RETURNING user_id, lost_at, mount"];
     PRUNE_SESSIONS = ["DELETE FROM sessions WHERE (disconnected_at IS NOT NULL AND disconnected_at + expiry_secs * 1000 <= $1)
         OR (disconnected_at IS NULL AND opened_by <> $2 AND $3 + expiry_secs * 1000 <= $1)"];
 }
@@ -89,6 +98,10 @@ struct Found {
     sent: Option<Seq>,
     has_received: bool,
     has_wills: bool,
+    /// 0: it ended with its connection.
+    expiry_ms: i64,
+    /// When its last connection ended, or was the last time known not to have ended.
+    left_at: Timestamp,
 }
 
 impl Found {
@@ -108,6 +121,8 @@ impl Found {
             sent: row.seq_or_null(if died_connected { 8 } else { 7 })?,
             has_received: row.flag(9)?,
             has_wills: row.flag(10)?,
+            expiry_ms,
+            left_at: row.at(11)?,
         })
     }
 }
@@ -123,7 +138,7 @@ impl Write for OpenSession {
 
     async fn apply(&self, scope: &mut Scope<'_>) -> Result<OpenedSession, Failed> {
         let (client, mount) = (self.client_id.as_str(), self.mount.as_str());
-        if !hold_device(scope.tx, self.device).await? {
+        if !see_and_hold(scope.tx, self.device, self.at).await? {
             return Err(Refusal::new(ErrorCode::Unauthenticated, "the device was removed").into());
         }
         let row = scope.tx.find(&LOCK_SESSION, args![self.device, client, mount]).await?;
@@ -150,16 +165,22 @@ impl Write for OpenSession {
         } else if found.has_received {
             received = plain::list_received(scope.tx, found.id).await?;
         }
-        self.finish(scope, fence).await?;
+        self.finish(scope, fence, found.expiry_ms == 0).await?;
         let sent = found.sent.filter(|_| present).unwrap_or(0);
-        Ok(OpenedSession { fence, present, filters, cursors, sent, received })
+        let left_at = present.then_some(found.left_at);
+        Ok(OpenedSession { fence, present, left_at, filters, cursors, sent, received })
     }
 }
 
 /// Parts of opening a session.
 trait Opening {
     async fn begin(&self, scope: &mut Scope<'_>) -> Result<OpenedSession, sqlx::Error>;
-    async fn finish(&self, scope: &mut Scope<'_>, fence: SessionFence) -> Result<(), sqlx::Error>;
+    async fn finish(
+        &self,
+        scope: &mut Scope<'_>,
+        fence: SessionFence,
+        one_more: bool,
+    ) -> Result<(), sqlx::Error>;
     async fn trim(&self, scope: &mut Scope<'_>, but: SessionId) -> Result<(), sqlx::Error>;
 }
 
@@ -179,10 +200,11 @@ impl Opening for OpenSession {
         ];
         scope.tx.execute(&INSERT_SESSION, args).await?;
         let fence = SessionFence { session: self.new_id, generation: 1 };
-        self.finish(scope, fence).await?;
+        self.finish(scope, fence, true).await?;
         Ok(OpenedSession {
             fence,
             present: false,
+            left_at: None,
             filters: String::new(),
             cursors: Cursors::new(),
             sent: 0,
@@ -190,10 +212,15 @@ impl Opening for OpenSession {
         })
     }
 
-    /// What is done however it was opened.
-    async fn finish(&self, scope: &mut Scope<'_>, fence: SessionFence) -> Result<(), sqlx::Error> {
+    /// What is done however it was opened. `one_more`: the device may have a lasting session more than it had.
+    async fn finish(
+        &self,
+        scope: &mut Scope<'_>,
+        fence: SessionFence,
+        one_more: bool,
+    ) -> Result<(), sqlx::Error> {
         plain::store_will(scope.tx, scope.process, self, fence).await?;
-        self.trim(scope, fence.session).await
+        if one_more { self.trim(scope, fence.session).await } else { Ok(()) }
     }
 
     /// Keeps at most so many sessions of the device that outlive their connection, this one among them.
@@ -301,6 +328,7 @@ impl Write for CloseSession {
 
     async fn apply(&self, scope: &mut Scope<'_>) -> Result<bool, Failed> {
         let SessionFence { session, generation } = self.fence;
+        scope.tx.execute(&SEE_DEVICE_OF_SESSION, args![session, generation, self.at]).await?;
         let changed = if self.expiry_secs == 0 {
             scope.tx.execute(&DELETE_SESSION, args![session, generation]).await?
         } else {
@@ -332,6 +360,16 @@ impl Write for PruneSessions {
 
     async fn apply(&self, scope: &mut Scope<'_>) -> Result<u64, Failed> {
         let Process { id, started_at, .. } = *scope.process;
+        let mut seen = Vec::new();
+        for row in scope.tx.fetch(&LOSE_SESSIONS, args![id, started_at]).await? {
+            // A device that is mounted does not make its user present.
+            if row.text(2)?.is_empty() {
+                seen.push((row.id(0)?, row.at(1)?));
+            }
+        }
+        if !seen.is_empty() {
+            note_seen(scope.tx, &seen).await?;
+        }
         plain::orphan_wills(scope.tx, scope.process).await?;
         plain::prune_retained(scope.tx, self.at).await?;
         Ok(scope.tx.execute(&PRUNE_SESSIONS, args![self.at, id, started_at]).await?)

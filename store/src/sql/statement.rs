@@ -7,6 +7,7 @@
 //! | `lock(m)` | nothing: there is one writer | `FOR NO KEY UPDATE OF m` |
 //! | `hold(m)` | nothing | `FOR KEY SHARE OF m`: it may change, but not go |
 //! | `take(m)` | nothing | `FOR UPDATE OF m`: it goes; whoever holds it comes first, or sees it gone |
+//! | `lock_free(m)` | nothing | `FOR NO KEY UPDATE OF m SKIP LOCKED`: never waits, and finds no row that another has locked |
 //!
 //! `rows` is used as a MATERIALIZED common table expression, so that each cell is parsed once, and joined with CROSS JOIN,
 //! which SQLite takes as the order of the loops.
@@ -53,6 +54,14 @@ macro_rules! sql_text {
     };
     (postgres [$($done:tt)*] take($table:ident) $($rest:tt)*) => {
         $crate::sql::statement::sql_text!(postgres [$($done)* " FOR UPDATE OF ", stringify!($table),] $($rest)*)
+    };
+    (sqlite [$($done:tt)*] lock_free($table:ident) $($rest:tt)*) => {
+        $crate::sql::statement::sql_text!(sqlite [$($done)*] $($rest)*)
+    };
+    (postgres [$($done:tt)*] lock_free($table:ident) $($rest:tt)*) => {
+        $crate::sql::statement::sql_text!(postgres [
+            $($done)* " FOR NO KEY UPDATE OF ", stringify!($table), " SKIP LOCKED",
+        ] $($rest)*)
     };
     ($engine:ident [$($done:tt)*] ($text:expr) $($rest:tt)*) => {
         $crate::sql::statement::sql_text!($engine [$($done)* $text,] $($rest)*)

@@ -7,6 +7,7 @@ use super::{
 };
 use curlew_domain::{
     chat::{Role, StayEnd},
+    clock::Timestamp,
     ids::{ChatId, Seq, UserId},
     receipt::Mark,
 };
@@ -16,10 +17,11 @@ statements! {
     STAYS_IN_CHAT = ["SELECT m.joined_seq, m.visible_from, m.left_seq, m.role, c.last_seq
         FROM memberships m JOIN chats c ON c.id = m.chat_id WHERE m.user_id = $1 AND m.chat_id = $2 ORDER BY m.joined_seq"];
     STAY_ENDS = ["SELECT m.chat_id, MIN(m.joined_seq), MAX(m.joined_seq), MAX(m.left_seq),
-            MAX(CASE WHEN m.left_seq IS NULL THEN CAST(1 AS BIGINT) ELSE 0 END), MAX(c.last_seq)
+            MAX(CASE WHEN m.left_seq IS NULL THEN CAST(1 AS BIGINT) ELSE 0 END), MAX(c.last_seq),
+            MAX(CASE WHEN m.left_seq IS NULL THEN m.delivered_seq ELSE 0 END)
         FROM memberships m JOIN chats c ON c.id = m.chat_id WHERE m.user_id = $1 GROUP BY m.chat_id"];
     MARKS = ["WITH r AS MATERIALIZED " rows(1: chat id) "
-        SELECT m.chat_id, m.user_id, m.joined_seq, m.left_seq, m.shown_delivered_seq, m.shown_read_seq
+        SELECT m.chat_id, m.user_id, m.joined_seq, m.left_seq, m.shown_delivered_seq, m.shown_read_seq, m.receipts_at, m.shown_read_at
         FROM r CROSS JOIN memberships m WHERE m.chat_id = r.chat ORDER BY m.chat_id, m.joined_seq, m.user_id"];
 }
 
@@ -87,6 +89,7 @@ pub(super) async fn list_stay_ends(tx: &mut Tx, user: UserId) -> Result<Vec<Stay
                 last_joined: row.seq(2)?,
                 left,
                 end: left.unwrap_or(row.seq(5)?),
+                delivered: left.unwrap_or(row.seq(6)?),
             })
         })
         .collect()
@@ -100,6 +103,28 @@ pub(super) async fn find_marks(
     let mut marks: HashMap<ChatId, Vec<Mark>> = HashMap::new();
     for row in tx.fetch(&MARKS, args![Table::of_ids(chats.into_iter().map(ChatId::uuid))]).await? {
         marks.entry(row.id(0)?).or_default().push(read_mark(&row)?);
+    }
+    Ok(marks)
+}
+
+/// Watermarks of a stay, as shown to others, and when they last moved.
+pub(super) struct MovedMark {
+    pub mark: Mark,
+    /// Either of them.
+    pub moved_at: Timestamp,
+    /// READ.
+    pub read_at: Timestamp,
+}
+
+/// Watermarks of all stays of the chats, and when they last moved.
+pub(super) async fn find_moved_marks(
+    tx: &mut Tx,
+    chats: impl IntoIterator<Item = ChatId>,
+) -> Result<HashMap<ChatId, Vec<MovedMark>>, sqlx::Error> {
+    let mut marks: HashMap<ChatId, Vec<MovedMark>> = HashMap::new();
+    for row in tx.fetch(&MARKS, args![Table::of_ids(chats.into_iter().map(ChatId::uuid))]).await? {
+        let moved = MovedMark { mark: read_mark(&row)?, moved_at: row.at(6)?, read_at: row.at(7)? };
+        marks.entry(row.id(0)?).or_default().push(moved);
     }
     Ok(marks)
 }

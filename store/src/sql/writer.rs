@@ -34,6 +34,11 @@ use uuid::Uuid;
 
 /// Most commands in one transaction.
 pub(crate) const BATCH: usize = 256;
+/// Most commands that may wait in one transaction: however many sessions are opened and closed at once, a message that comes
+/// waits for no more of them …
+pub(crate) const PATIENT_ALONE: usize = 32;
+/// … and takes no more of them along.
+pub(crate) const PATIENT_BEHIND: usize = 8;
 
 /// What this process is to the database.
 pub(crate) struct Process {
@@ -69,6 +74,12 @@ pub(crate) enum Place {
 }
 
 impl Place {
+    /// Whether it waits behind everything else, in a queue of its own: what comes in thousands when the connections of a
+    /// server are cut.
+    fn is_patient(self) -> bool {
+        matches!(self, Self::Accounts | Self::Sessions)
+    }
+
     fn is_in_turn(self) -> bool {
         matches!(self, Self::InTurn | Self::ChatInTurn)
     }
@@ -102,7 +113,11 @@ impl Queued {
     /// Answers with what its last run came to; the transaction is durable.
     fn answer(self) {
         match self.work {
-            Work::Append(append) => append.answer(),
+            Work::Append(append) => {
+                metrics::histogram!("curlew_message_commit_seconds")
+                    .record(self.since.elapsed().as_secs_f64());
+                append.answer();
+            }
             Work::Other(job) => job.answer(),
         }
     }
@@ -168,9 +183,15 @@ impl<W: Write + Sync> Job for Pending<W> {
     }
 }
 
+/// The callers' ends of a lane's queues.
+struct Entry {
+    queue: mpsc::Sender<Queued>,
+    patient: mpsc::Sender<Queued>,
+}
+
 /// The callers' end.
 pub(crate) struct Writer {
-    lanes: Vec<mpsc::Sender<Queued>>,
+    lanes: Vec<Entry>,
     patience: Duration,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -183,10 +204,11 @@ impl Writer {
         let personal = Arc::new(Mutex::new(()));
         let lanes = (0..db.lanes())
             .map(|number| {
-                let (sender, queue) = mpsc::channel(config.queue);
+                let (queue, commands) = mpsc::channel(config.queue);
+                let (patient, patient_commands) = mpsc::channel(config.queue);
                 let lane = Lane::new(number, db, config, process, relay, &personal);
-                tasks.spawn(lane.run(queue, stop.clone()));
-                sender
+                tasks.spawn(lane.run(commands, patient_commands, stop.clone()));
+                Entry { queue, patient }
             })
             .collect();
         tasks.close();
@@ -218,7 +240,9 @@ impl Writer {
         let since = Instant::now();
         // The low bits of a UUIDv7 are random.
         let lane = &self.lanes[(key.as_u128() % self.lanes.len() as u128) as usize];
-        match tokio::time::timeout_at(since + self.patience, lane.send(Queued { since, work })).await {
+        let queued = Queued { since, work };
+        let queue = if queued.place().is_patient() { &lane.patient } else { &lane.queue };
+        match tokio::time::timeout_at(since + self.patience, queue.send(queued)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Error::Unavailable("the store has been shut down".into())),
             Err(_) => Err(Error::Unavailable("the commit queue is full".into())),

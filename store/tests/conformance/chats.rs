@@ -55,7 +55,10 @@ async fn a_private_chat_is_one_and_begins_empty(f: Fixture) {
         assert_eq!(view.peer.unwrap().id, other);
         assert!(view.members.is_none() && view.last_message.is_none() && view.name.is_none());
         let stays = f.store.list_stays(user).await.unwrap();
-        assert_eq!(stays, [StayEnd { chat, first_joined: 0, last_joined: 0, left: None, end: 0 }]);
+        assert_eq!(
+            stays,
+            [StayEnd { chat, first_joined: 0, last_joined: 0, left: None, end: 0, delivered: 0 }]
+        );
         assert_eq!(f.read_all(user, Stream::Chat(chat)).await, []);
     }
     assert_eq!(f.send(chat, alice, "first").await.seq, 1);
@@ -174,7 +177,10 @@ async fn leaving_ends_the_stay_at_its_row(f: Fixture) {
     assert_eq!(f.change(chat, bob, MembershipChange::Leave).await.unwrap(), None, "leaving twice is leaving");
     assert_eq!(code(f.append(f.message(chat, bob, "too late")).await), ErrorCode::NotMember);
     let stays = f.store.list_stays(bob).await.unwrap();
-    assert_eq!(stays, [StayEnd { chat, first_joined: 1, last_joined: 1, left: Some(2), end: 2 }]);
+    assert_eq!(
+        stays,
+        [StayEnd { chat, first_joined: 1, last_joined: 1, left: Some(2), end: 2, delivered: 2 }]
+    );
 }
 
 async fn only_the_entitled_change_members(f: Fixture) {
@@ -220,7 +226,7 @@ async fn a_second_stay_leaves_a_hole(f: Fixture) {
     let page = f.store.read_log(bob, Stream::Chat(chat), 5, 2).await.unwrap().unwrap();
     assert_eq!((seqs(&page.rows), page.end), (vec![6], 6));
     let stays = f.store.list_stays(bob).await.unwrap();
-    assert_eq!(stays, [StayEnd { chat, first_joined: 1, last_joined: 5, left: None, end: 6 }]);
+    assert_eq!(stays, [StayEnd { chat, first_joined: 1, last_joined: 5, left: None, end: 6, delivered: 5 }]);
     let messages =
         f.store.list_messages(bob, chat, curlew_domain::ports::store::MessagesFrom::Newest, 3).await.unwrap();
     assert_eq!(messages.unwrap().iter().map(|message| message.seq).collect::<Vec<_>>(), [6, 5, 3]);

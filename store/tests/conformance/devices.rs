@@ -3,18 +3,20 @@
 use crate::{
     harness::{Fixture, code},
     on_both_engines,
-    sessions::{connect, open},
+    sessions::{Stopped, connect, open},
 };
 use curlew_domain::{
     ErrorCode, Result,
     account::LoginKind,
+    clock::Timestamp,
     device::DeviceChoice,
     ids::{DeviceId, LoginId, Stream, UserId},
     message::Entry,
-    plain::{NewWill, PlainMessage, PlainProperties, Qos},
+    plain::{NewWill, PlainMessage, PlainProperties, Qos, Settle},
     ports::store::{Accounts, Devices, EndLogins, MadeLogin, NewLogin, Plain, Sessions},
+    session::{CloseSession, Cursors, SessionFence},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 
 on_both_engines!(
@@ -30,6 +32,12 @@ on_both_engines!(
     a_login_with_a_password_that_was_changed_is_refused,
     a_removal_said_again_is_done,
     the_commit_tells_which_logins_ended,
+    a_device_that_nobody_sees_is_retired,
+    a_device_is_seen_while_it_is_connected,
+    a_device_is_seen_whenever_it_shows_itself,
+    a_device_token_outlives_its_devices_retirement,
+    unseen_devices_are_listed_in_parts,
+    retiring_and_connecting_at_once_leaves_a_clean_session,
 );
 
 /// Rows that told the user of their devices since the last call.
@@ -49,6 +57,19 @@ async fn token(f: &Fixture, user: UserId, device: &str) -> LoginId {
     let id = token.id;
     f.store.create_login(token).await.unwrap();
     id
+}
+
+/// Due in 50 s, or with the end of its session.
+fn will(user: UserId) -> NewWill {
+    let message = PlainMessage {
+        topic: format!("users/{user}/x/gone"),
+        payload: "last".into(),
+        qos: Qos::AtLeastOnce,
+        retain: false,
+        properties: PlainProperties::default(),
+        expires_at: None,
+    };
+    NewWill { id: Uuid::now_v7(), message, expiry_secs: None, delay_secs: 50 }
 }
 
 async fn replacing(f: &Fixture, user: UserId, name: &str, replace: DeviceId) -> Result<MadeLogin> {
@@ -125,15 +146,7 @@ async fn a_removed_device_is_gone_with_its_logins_and_sessions(f: Fixture) {
     let (second, _) = f.login(alice, "phone").await;
     let token = token(&f, alice, "phone").await;
     let (other, tablet) = f.login(alice, "tablet").await;
-    let message = Arc::new(PlainMessage {
-        topic: format!("users/{alice}/x/gone"),
-        payload: "last".into(),
-        qos: Qos::AtLeastOnce,
-        retain: false,
-        properties: PlainProperties::default(),
-        expires_at: None,
-    });
-    let will = NewWill { id: Uuid::now_v7(), message: (*message).clone(), expiry_secs: None, delay_secs: 50 };
+    let will = will(alice);
     let mut with_will = connect(&f, (alice, phone.id), "app");
     with_will.will = Some(will.clone());
     f.store.open_session(with_will).await.unwrap();
@@ -273,4 +286,189 @@ async fn the_commit_tells_which_logins_ended(f: Fixture) {
     let grace = 0;
     f.store.refresh_login(tablet, 7, f.now(), grace, f.now()).await.unwrap();
     assert_eq!(f.relay.take_ended(), [tablet]);
+}
+
+/// Ends a connection; answers when.
+async fn close(f: &Fixture, fence: SessionFence, expiry_secs: u32) -> Timestamp {
+    let (cursors, settle, at) = (Cursors::new(), Settle::default(), f.now());
+    let close = CloseSession { fence, cursors, expiry_secs, settle, discard_will: false, at };
+    assert!(f.store.close_session(close).await.unwrap());
+    at
+}
+
+async fn last_seen(f: &Fixture, device: DeviceId) -> Timestamp {
+    f.store.find_device(device).await.unwrap().unwrap().last_seen_at
+}
+
+async fn unseen(f: &Fixture, seen: Timestamp) -> Vec<DeviceId> {
+    let unseen = f.store.list_unseen_devices(seen, None, 100).await.unwrap();
+    unseen.into_iter().map(|(_, device)| device).collect()
+}
+
+async fn retire(f: &Fixture, user: UserId, device: DeviceId, seen: Timestamp) -> Option<Vec<LoginId>> {
+    f.store.retire_device(user, device, seen, f.now()).await.unwrap()
+}
+
+async fn a_device_that_nobody_sees_is_retired(f: Fixture) {
+    let [alice, bob] = [f.user("alice").await, f.user("bob").await];
+    let (first, phone) = f.login(alice, "phone").await;
+    let (second, _) = f.login(alice, "phone").await;
+    let (other, tablet) = f.login(alice, "tablet").await;
+    f.login(bob, "phone").await;
+    let will = will(alice);
+    let mut connecting = connect(&f, (alice, phone.id), "app");
+    connecting.will = Some(will.clone());
+    let fence = f.store.open_session(connecting).await.unwrap().fence;
+    let seen = close(&f, fence, 100).await;
+    open(&f, (alice, tablet.id), "app").await;
+    told(&f, alice);
+    assert!(!unseen(&f, Timestamp(seen.0 - 1)).await.contains(&phone.id), "seen later than that");
+    assert_eq!(retire(&f, alice, phone.id, Timestamp(seen.0 - 1)).await, None);
+    let listed = f.store.list_unseen_devices(seen, None, 100).await.unwrap();
+    assert!(listed.contains(&(alice, phone.id)) && !listed.contains(&(alice, tablet.id)), "{listed:?}");
+    assert_eq!(retire(&f, bob, phone.id, seen).await, None, "it is not his");
+    assert_eq!((told(&f, alice), live(&f, alice).await.len()), (0, 2));
+
+    let mut ended = retire(&f, alice, phone.id, seen).await.unwrap();
+    ended.sort_unstable();
+    assert_eq!(ended, [first, second]);
+    assert_eq!((told(&f, alice), live(&f, alice).await), (1, vec![tablet.id]));
+    let login = async |id| f.store.find_login(id).await.unwrap().unwrap();
+    assert!(login(first).await.ended && login(second).await.ended && !login(other).await.ended);
+    assert_eq!(f.store.list_lasting_sessions(alice, f.now()).await.unwrap().len(), 1, "the tablet's");
+    let due = f.store.list_due_wills(f.now(), 10).await.unwrap();
+    assert_eq!(due.iter().map(|due| due.id).collect::<Vec<_>>(), [will.id], "its session has ended");
+
+    assert_eq!(retire(&f, alice, phone.id, f.now()).await, None, "again: it is done");
+    assert!(!unseen(&f, f.now()).await.contains(&phone.id));
+    assert_eq!(told(&f, alice), 0);
+    // It is the same device that comes back.
+    assert_eq!(f.login(alice, "phone").await.1.id, phone.id);
+    let device = DeviceChoice { id: Some(phone.id), name: String::new(), platform: "test".into() };
+    let by_id = NewLogin { device, ..f.new_login(alice, "") };
+    assert_eq!(f.store.create_login(by_id).await.unwrap().device.id, phone.id);
+    assert!(!open(&f, (alice, phone.id), "app").await.present, "it starts clean");
+    assert_eq!((told(&f, alice), live(&f, alice).await.len()), (1, 2));
+    // One whose sign-in has run out is in no list, so nobody is told.
+    let (_, laptop) = f.login(alice, "laptop").await;
+    told(&f, alice);
+    let late = f.now().plus(Duration::from_secs(2000));
+    assert!(f.store.retire_device(alice, laptop.id, f.now(), late).await.unwrap().is_some());
+    assert_eq!(told(&f, alice), 0);
+    f.store.remove_device(alice, laptop.id, late).await.unwrap();
+    assert_eq!(retire(&f, alice, laptop.id, late).await, None, "a removed one is gone");
+}
+
+async fn a_device_is_seen_while_it_is_connected(f: Fixture) {
+    let alice = f.user("alice").await;
+    let (_, phone) = f.login(alice, "phone").await;
+    let owner = (alice, phone.id);
+    let first = open(&f, owner, "first").await.fence;
+    let second = f.store.open_session(connect(&f, owner, "second")).await.unwrap().fence;
+    close(&f, second, 100).await;
+    let far = Timestamp(f.now().0 + 1_000_000_000);
+    assert_eq!((unseen(&f, far).await, retire(&f, alice, phone.id, far).await), (vec![], None));
+    // The process dies without a word; the next one begins at `started`.
+    let started = Timestamp(far.0 + 10);
+    let f = f.reopen(|config| config.clock = Arc::new(Stopped(started))).await;
+    let just_before = Timestamp(started.0 - 1);
+    assert_eq!(
+        (unseen(&f, just_before).await, retire(&f, alice, phone.id, just_before).await),
+        (vec![], None)
+    );
+    assert_eq!(unseen(&f, started).await, [phone.id]);
+    assert!(retire(&f, alice, phone.id, started).await.is_some());
+    assert!(!f.store.save_cursors(first, Cursors::new()).await.unwrap());
+}
+
+async fn a_device_is_seen_whenever_it_shows_itself(f: Fixture) {
+    let alice = f.user("alice").await;
+    let (login, phone) = f.login(alice, "phone").await;
+    let owner = (alice, phone.id);
+    for expiry_secs in [100, 0] {
+        let fence = open(&f, owner, "app").await.fence;
+        let at = close(&f, fence, expiry_secs).await;
+        assert_eq!(
+            last_seen(&f, phone.id).await,
+            at,
+            "the end of a connection that expires in {expiry_secs} s"
+        );
+    }
+    // A connection that was taken over says nothing.
+    let old = open(&f, owner, "app").await.fence;
+    open(&f, owner, "app").await;
+    let seen = last_seen(&f, phone.id).await;
+    let superseded = CloseSession {
+        fence: old,
+        cursors: Cursors::new(),
+        expiry_secs: 0,
+        settle: Settle::default(),
+        discard_will: true,
+        at: f.now(),
+    };
+    assert!(!f.store.close_session(superseded.clone()).await.unwrap());
+    assert_eq!(last_seen(&f, phone.id).await, seen);
+    // Nor does a clock that went back.
+    let fence = open(&f, owner, "app").await.fence;
+    let seen = last_seen(&f, phone.id).await;
+    f.store.close_session(CloseSession { fence, at: Timestamp(1), ..superseded }).await.unwrap();
+    assert_eq!(last_seen(&f, phone.id).await, seen);
+    let end = f.now().plus(Duration::from_secs(1000));
+    let at = f.now();
+    f.store.refresh_login(login, 0, at, 0, end).await.unwrap();
+    assert_eq!(last_seen(&f, phone.id).await, at, "a refresh, which is all that REST shows");
+    assert_eq!(retire(&f, alice, phone.id, Timestamp(at.0 - 1)).await, None);
+    assert_eq!(retire(&f, alice, phone.id, at).await, Some(vec![login]));
+}
+
+async fn a_device_token_outlives_its_devices_retirement(f: Fixture) {
+    let alice = f.user("alice").await;
+    let (login, gadget) = f.login(alice, "gadget").await;
+    let token = token(&f, alice, "gadget").await;
+    let fence = open(&f, (alice, gadget.id), "app").await.fence;
+    close(&f, fence, 100).await;
+    told(&f, alice);
+    assert_eq!(retire(&f, alice, gadget.id, f.now()).await, Some(vec![login]));
+    assert_eq!((told(&f, alice), live(&f, alice).await), (0, vec![gadget.id]), "the list is what it was");
+    assert!(!f.store.find_login(token).await.unwrap().unwrap().ended);
+    assert_eq!(unseen(&f, f.now()).await, [], "there is nothing left to take");
+    let back = open(&f, (alice, gadget.id), "app").await;
+    assert!(!back.present);
+    close(&f, back.fence, 100).await;
+    assert_eq!(retire(&f, alice, gadget.id, f.now()).await, Some(vec![]), "its session goes again");
+}
+
+async fn unseen_devices_are_listed_in_parts(f: Fixture) {
+    let mut owners = Vec::new();
+    for name in ["alice", "bob", "carol"] {
+        let user = f.user(name).await;
+        owners.push((user, f.login(user, "phone").await.1.id));
+    }
+    owners.sort_unstable_by_key(|(_, device)| *device);
+    let at = f.now();
+    let list = async |after, limit| f.store.list_unseen_devices(at, after, limit).await.unwrap();
+    assert_eq!(list(None, 2).await, owners[..2]);
+    assert_eq!(list(Some(owners[1].1), 2).await, owners[2..]);
+    assert_eq!(list(Some(owners[2].1), 2).await, []);
+}
+
+async fn retiring_and_connecting_at_once_leaves_a_clean_session(f: Fixture) {
+    let alice = f.user("alice").await;
+    let stores = f.two_stores().await;
+    for n in 0..8 {
+        let (_, phone) = f.login(alice, "phone").await;
+        let owner = (alice, phone.id);
+        let fence = open(&f, owner, "app").await.fence;
+        close(&f, fence, 100).await;
+        let (seen, client) = (f.now(), if n % 2 == 0 { "app" } else { "other" });
+        let opening = stores[0].open_session(connect(&f, owner, client));
+        let retiring = stores[0].retire_device(alice, phone.id, seen, f.now());
+        let (opened, retired) = tokio::join!(opening, retiring);
+        // Whichever came first: the connection has its session, and what it found there is what it was told.
+        let opened = opened.unwrap();
+        assert!(f.store.save_cursors(opened.fence, Cursors::new()).await.unwrap());
+        assert_eq!(opened.present, retired.unwrap().is_none() && client == "app");
+        close(&f, opened.fence, 0).await;
+        f.store.retire_device(alice, phone.id, f.now(), f.now()).await.unwrap();
+    }
 }

@@ -52,7 +52,7 @@ impl Recorder {
     pub fn take(&self) -> Vec<Arc<LogRow>> {
         let row = |committed| match committed {
             Committed::Row(row) => Some(row),
-            Committed::Plain(_) | Committed::LoginsEnded(_) => None,
+            _ => None,
         };
         self.take_all().into_iter().filter_map(row).collect()
     }
@@ -61,7 +61,7 @@ impl Recorder {
     pub fn take_plain(&self) -> Vec<Arc<PlainDelivery>> {
         let delivery = |committed| match committed {
             Committed::Plain(delivery) => Some(delivery),
-            Committed::Row(_) | Committed::LoginsEnded(_) => None,
+            _ => None,
         };
         self.take_all().into_iter().filter_map(delivery).collect()
     }
@@ -70,9 +70,18 @@ impl Recorder {
     pub fn take_ended(&self) -> Vec<LoginId> {
         let ended = |committed| match committed {
             Committed::LoginsEnded(logins) => logins,
-            Committed::Row(_) | Committed::Plain(_) => Vec::new(),
+            _ => Vec::new(),
         };
         self.take_all().into_iter().flat_map(ended).collect()
+    }
+
+    /// Whose visibility changed since the last call.
+    pub fn take_visibility(&self) -> Vec<UserId> {
+        let changed = |committed| match committed {
+            Committed::VisibilityChanged(users) => users,
+            _ => Vec::new(),
+        };
+        self.take_all().into_iter().flat_map(changed).collect()
     }
 
     fn take_all(&self) -> Vec<Committed> {
@@ -87,6 +96,8 @@ impl Relay for Recorder {
     }
 
     fn notify(&self, _to: UserId, _event: Arc<Event>, _except: Option<SessionId>) {}
+
+    fn receipts_uncertain(&self, _since: Timestamp) {}
 
     async fn end_logins(&self, _logins: &[LoginId]) {}
 

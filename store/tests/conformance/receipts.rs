@@ -10,7 +10,7 @@ use curlew_domain::{
     contact::RelationAction,
     ids::{ChatId, Seq, UserId},
     ports::store::{Chats, Contacts, Log, MessagesFrom, Profiles},
-    receipt::{Concerned, Mark, Raise, Raised, Status},
+    receipt::{Concerned, Mark, Raise, Raised, Sight, Status},
     rules::MembershipChange,
 };
 use uuid::Uuid;
@@ -29,7 +29,12 @@ on_both_engines!(
     hiding_is_reciprocal_in_a_private_chat,
     receipts_for_contacts_end_with_the_contact,
     a_member_of_a_group_hides_alone,
+    what_a_group_read_while_one_hid_stays_hidden_from_them,
 );
+
+fn concerned(sender: UserId, newest: Seq, count: u32) -> Concerned {
+    Concerned { sender, sight: Sight::FULL, newest, count }
+}
 
 async fn raise(f: &Fixture, raises: Vec<Raise>) -> Vec<Result<Raised>> {
     f.store.raise_watermarks(raises, f.now()).await.unwrap().await.unwrap()
@@ -53,18 +58,15 @@ async fn a_raise_tells_what_it_changed_and_whom_it_concerns(f: Fixture) {
     }
     let raised = raise_one(&f, chat, bob, Some(2), None).await;
     assert_eq!((raised.delivered, raised.read, raised.group), ((0, 2), (0, 0), false));
-    assert_eq!(raised.delivered_of, [Concerned { sender: alice, newest: 2, count: 2 }]);
+    assert_eq!(raised.delivered_of, [concerned(alice, 2, 2)]);
     assert_eq!(raised.read_of, []);
-    let mut marks = raised.marks;
+    let mut marks = raised.marks.to_vec();
     marks.sort_by_key(|mark| mark.delivered_seq);
     let mark = |user, delivered_seq| Mark { user, joined_seq: 0, left_seq: None, delivered_seq, read_seq: 0 };
     assert_eq!(marks, [mark(alice, 0), mark(bob, 2)]);
     let raised = raise_one(&f, chat, bob, None, Some(1)).await;
     assert_eq!((raised.delivered, raised.read, raised.unread_count), ((2, 2), (0, 1), 2));
-    assert_eq!(
-        (raised.delivered_of.len(), raised.read_of),
-        (0, vec![Concerned { sender: alice, newest: 1, count: 1 }])
-    );
+    assert_eq!((raised.delivered_of.len(), raised.read_of), (0, vec![concerned(alice, 1, 1)]));
     let raised = raise_one(&f, chat, bob, None, Some(u64::MAX)).await;
     assert_eq!((raised.delivered, raised.read, raised.unread_count), ((2, 3), (1, 3), 0));
     assert_eq!(f.store.find_chat(bob, chat).await.unwrap().unwrap().unread_count, 0);
@@ -122,7 +124,7 @@ async fn a_raise_concerns_each_sender(f: Fixture) {
         of.sort_by_key(|concerned| concerned.newest);
         of
     };
-    let of = |sender, newest, count| Concerned { sender, newest, count };
+    let of = concerned;
     assert_eq!(sorted(raised.delivered_of), [of(alice, 4, 2), of(carol, 6, 2)]);
     assert_eq!(sorted(raised.read_of), [of(carol, 3, 1), of(alice, 4, 2)]);
     assert_eq!((raised.marks.len(), raised.unread_count), (3, 1));
@@ -166,7 +168,7 @@ async fn a_new_stay_has_new_watermarks(f: Fixture) {
     f.send(chat, alice, "6").await;
     let raised = raise_one(&f, chat, bob, Some(6), None).await;
     assert_eq!((raised.delivered, raised.read), ((5, 6), (5, 5)));
-    let mut marks = raised.marks;
+    let mut marks = raised.marks.to_vec();
     marks.retain(|mark| mark.user == bob);
     assert_eq!(
         marks.iter().map(|mark| (mark.joined_seq, mark.left_seq)).collect::<Vec<_>>(),
@@ -191,7 +193,7 @@ async fn a_block_hides_watermarks_in_the_private_chat(f: Fixture) {
     f.send(chat, alice, "again").await;
     let raised = raise_one(&f, chat, bob, Some(2), None).await;
     assert_eq!((raised.shown_delivered, raised.shown_read), ((0, 2), (0, 1)));
-    assert_eq!(raised.delivered_of, [Concerned { sender: alice, newest: 2, count: 2 }]);
+    assert_eq!(raised.delivered_of, [concerned(alice, 2, 2)]);
     assert_eq!(status().await, Some(Status::Delivered));
 }
 
@@ -234,7 +236,8 @@ async fn hiding_is_reciprocal_in_a_private_chat(f: Fixture) {
     assert_eq!(status(&f, alice, chat).await, Some(Status::Delivered));
     f.send(chat, alice, "2").await;
     let raised = raise_one(&f, chat, bob, None, Some(2)).await;
-    assert_eq!((raised.shown_read, raised.read_of.len(), raised.hiding), ((1, 1), 0, vec![alice]));
+    assert_eq!((raised.shown_read, raised.read_of.len()), ((1, 1), 0));
+    assert_eq!(raised.delivered_of[0].sight, Sight::Nothing);
     show_read_to(&f, alice, Visibility::Contacts).await;
     assert_eq!(status(&f, alice, chat).await, Some(Status::Delivered), "what happened meanwhile");
 }
@@ -279,4 +282,37 @@ async fn a_member_of_a_group_hides_alone(f: Fixture) {
     assert_eq!(status(&f, alice, chat).await, Some(Status::Read));
     show_read_to(&f, alice, Visibility::Nobody).await;
     assert_eq!(status(&f, alice, chat).await, Some(Status::Delivered));
+}
+
+async fn what_a_group_read_while_one_hid_stays_hidden_from_them(f: Fixture) {
+    let [alice, bob, carol] = f.contacts(["alice", "bob", "carol"]).await;
+    let chat = f.group(alice, &[bob, carol]).await;
+    f.send(chat, alice, "2").await;
+    show_read_to(&f, alice, Visibility::Nobody).await;
+    for user in [bob, carol] {
+        raise_one(&f, chat, user, None, Some(2)).await;
+    }
+    show_read_to(&f, alice, Visibility::Everyone).await;
+    let read = async || {
+        let page = f.store.list_members(alice, chat, FIRST_PAGE).await.unwrap().unwrap();
+        page.items.iter().find(|member| member.user.id == bob).unwrap().read_seq
+    };
+    let known = async |seq| {
+        let recipients = f.store.list_recipients(chat, alice, seq).await.unwrap();
+        recipients.iter().filter(|recipient| recipient.status == Status::Read).count()
+    };
+    assert_eq!(
+        (status(&f, alice, chat).await, read().await, known(2).await),
+        (Some(Status::Delivered), 1, 0)
+    );
+    f.send(chat, alice, "3").await;
+    let raised = raise_one(&f, chat, bob, None, Some(3)).await;
+    assert_eq!(raised.read_of[0].sight, Sight::Beyond(2));
+    assert_eq!(
+        (read().await, known(2).await, known(3).await),
+        (3, 1, 1),
+        "of who reads on it is shown again"
+    );
+    raise_one(&f, chat, carol, None, Some(3)).await;
+    assert_eq!(status(&f, alice, chat).await, Some(Status::Read));
 }

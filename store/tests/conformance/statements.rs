@@ -6,8 +6,8 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqlSafeStr, S
 
 on_both_engines!(every_statement_is_valid, no_statement_reads_a_whole_table);
 
-/// Run now and then, and look at every session or will.
-const MAY_SCAN: [&str; 2] = ["ORPHAN_WILLS", "PRUNE_SESSIONS"];
+/// Run now and then, and look at every session, will or device.
+const MAY_SCAN: [&str; 4] = ["LIST_UNSEEN", "LOSE_SESSIONS", "ORPHAN_WILLS", "PRUNE_SESSIONS"];
 
 async fn every_statement_is_valid(f: Fixture) {
     let statements = f.store.db_statements();

@@ -3,6 +3,7 @@
 use crate::{
     harness::{Fate, Fixture, code, new_user, seqs},
     on_both_engines,
+    sessions::connect,
 };
 use curlew_domain::{
     Error, ErrorCode,
@@ -15,6 +16,7 @@ use curlew_domain::{
 use curlew_store::Engine;
 use sqlx::{Connection, Executor, PgConnection, SqliteConnection};
 use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 on_both_engines!(
@@ -24,6 +26,7 @@ on_both_engines!(
     a_poisoned_command_fails_alone_in_a_batch_of_256,
     a_commit_nobody_heard_of_has_one_effect,
     a_full_queue_makes_the_caller_wait,
+    a_message_does_not_wait_for_thousands_of_sessions,
     closing_commits_what_is_queued,
     a_lock_from_outside_is_waited_for_and_then_given_up,
     lost_connections_are_replaced,
@@ -175,6 +178,38 @@ async fn a_full_queue_makes_the_caller_wait(f: Fixture) {
         }
     }
     panic!("there was room each time");
+}
+
+async fn a_message_does_not_wait_for_thousands_of_sessions(f: Fixture) {
+    let [alice, bob] = f.contacts(["alice", "bob"]).await;
+    let chat = f.private_chat(alice, bob).await;
+    let owner = (alice, f.login(alice, "phone").await.1.id);
+    f.gate.set(Fate::Hold);
+    let came = f.gate.came();
+    let first = f.store.append_message(f.message(chat, alice, "first")).await.unwrap();
+    f.gate.reached_by(came + 1).await;
+    let mut opening = JoinSet::new();
+    for n in 0..1000 {
+        let (store, open) = (f.store.clone(), connect(&f, owner, &n.to_string()));
+        opening
+            .spawn(async move { store.open_session(OpenSession { expiry_secs: 0, ..open }).await.unwrap() });
+    }
+    // They queue. On PostgreSQL they may have another lane than the message.
+    tokio::time::sleep(SHORT).await;
+    let message = f.store.append_message(f.message(chat, alice, "in a hurry")).await.unwrap();
+    f.gate.set(Fate::Pass);
+    first.await.unwrap();
+    message.await.unwrap();
+    let mut opened = 0;
+    while opening.try_join_next().is_some() {
+        opened += 1;
+    }
+    let lanes = matches!(f.config.engine, Engine::Postgres(_));
+    assert!(lanes || opened < 100, "{opened} sessions were opened before it");
+    while opening.join_next().await.is_some() {
+        opened += 1;
+    }
+    assert_eq!(opened, 1000, "and then all the others");
 }
 
 async fn closing_commits_what_is_queued(f: Fixture) {

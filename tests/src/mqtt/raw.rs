@@ -146,6 +146,15 @@ impl Publication {
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.payload).expect("every event is JSON")
     }
+
+    /// The payload, which must be one CBOR value.
+    pub fn cbor(&self) -> Value {
+        let mut rest = &self.payload[..];
+        let value =
+            ciborium::from_reader(&mut rest).unwrap_or_else(|error| panic!("{error}: not CBOR: {self:?}"));
+        assert!(rest.is_empty(), "something follows the CBOR: {self:?}");
+        value
+    }
 }
 
 /// The will of a CONNECT.
@@ -194,6 +203,8 @@ pub struct Connect {
     pub topic_alias_maximum: Option<u16>,
     /// Request Response Information = 1 (5).
     pub response_information: bool,
+    /// User properties (5).
+    pub user: &'static [(&'static str, &'static str)],
     /// Authentication Method and Authentication Data (5).
     pub authentication: Option<(String, Vec<u8>)>,
 }
@@ -214,13 +225,25 @@ impl Default for Connect {
             no_problem_information: false,
             topic_alias_maximum: None,
             response_information: false,
+            user: &[],
             authentication: None,
         }
     }
 }
 
+/// What went over a connection, without TCP's own part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Packets, both ways.
+    pub packets: usize,
+    /// Bytes of them.
+    pub bytes: usize,
+}
+
 /// A connection.
 pub struct RawClient {
+    /// So far.
+    pub traffic: Traffic,
     protocol: Protocol,
     reader: Box<dyn AsyncRead + Send + Unpin>,
     writer: Box<dyn AsyncWrite + Send + Unpin>,
@@ -246,6 +269,7 @@ impl RawClient {
     pub fn over(stream: impl AsyncRead + AsyncWrite + Send + 'static, protocol: Protocol) -> Self {
         let (reader, writer) = tokio::io::split(stream);
         Self {
+            traffic: Traffic::default(),
             protocol,
             reader: Box::new(reader),
             writer: Box::new(writer),
@@ -277,6 +301,12 @@ impl RawClient {
             self.writer.flush().await
         };
         let _ = within("room in the socket", write).await;
+        self.count(bytes.len());
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.traffic.packets += 1;
+        self.traffic.bytes += bytes;
     }
 
     /// Sends PUBLISH.
@@ -516,6 +546,7 @@ impl RawClient {
         let body = self.buffer.get(begin..end)?.to_vec();
         let first = self.buffer[0];
         self.buffer.drain(..end);
+        self.count(end);
         Some((first, body))
     }
 }
@@ -580,6 +611,11 @@ fn connect_properties(connect: &Connect) -> Vec<u8> {
         properties.push(0x22);
         properties.extend(maximum.to_be_bytes());
     }
+    for (name, value) in connect.user {
+        properties.push(0x26);
+        properties.extend(text(name));
+        properties.extend(text(value));
+    }
     if let Some((method, data)) = &connect.authentication {
         properties.push(0x15);
         properties.extend(text(method));
@@ -608,6 +644,13 @@ pub fn packet(first: u8, body: &[u8]) -> Vec<u8> {
         }
     }
     bytes.extend(body);
+    bytes
+}
+
+/// A value as CBOR.
+pub fn cbor(value: &Value) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    ciborium::into_writer(value, &mut bytes).expect("a value can be written");
     bytes
 }
 

@@ -30,7 +30,7 @@ impl Scene {
         let [alice, bob] = server.contacts(["alice", "bob"]).await;
         let chat = alice.private_chat(&bob).await;
         let mut witness = bob.raw(Protocol::V5, Connect::default()).await;
-        witness.subscribe(&[("#", 1)]).await;
+        witness.subscribe(&[("chats/#", 1)]).await;
         Self { server, alice, chat, witness }
     }
 

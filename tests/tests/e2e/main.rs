@@ -13,8 +13,8 @@
 //! Real answers are held against the OpenAPI document ([`openapi`]).
 //!
 //! The rest is what people do ([`accounts`], [`contacts`], [`chats`], [`messages`], [`receipts`]), how connections and
-//! processes begin and end ([`sessions`], [`lifecycle`]), the letter of MQTT ([`standard`]), ordinary MQTT beside the chats
-//! ([`plain`]), a client that others wrote ([`mqttjs`]) and what operators use ([`program`]).
+//! processes begin and end ([`sessions`], [`lifecycle`]), the letter of MQTT ([`standard`]), a shorter form of the same
+//! ([`cbor`]), ordinary MQTT beside the chats ([`plain`]), a client that others wrote ([`mqttjs`]) and what operators use ([`program`]).
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests, too")]
 
@@ -22,9 +22,11 @@ mod accounts;
 mod authorization;
 mod bad_packets;
 mod bad_requests;
+mod cbor;
 mod changes;
 mod chats;
 mod contacts;
+mod cost;
 mod delivery;
 mod durability;
 mod entitlement;
@@ -38,12 +40,15 @@ mod mqttjs;
 mod notifications;
 mod openapi;
 mod plain;
+mod presence;
 mod program;
 mod receipts;
 mod refused_commands;
+mod scale;
 mod sessions;
 mod standard;
 mod tls;
+mod typing;
 mod websocket;
 
 use curlew_tests::{Chat, Value};

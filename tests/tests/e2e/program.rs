@@ -185,6 +185,23 @@ both_engines! {
     }
 }
 
+both_engines! {
+    async fn a_storm_loses_nothing(server) {
+        let (http, mqtt) = (server.endpoints().http().to_string(), server.endpoints().mqtt().to_string());
+        let arguments = ["bench", "storm", "--sessions", "23", "--users", "7", "--chats", "5", "--missed", "3", "--calm", "0",
+            "--http", &http, "--mqtt", &mqtt, "--output", "json"];
+        let report = printed_json(&server.curlew(&arguments));
+        // Of a user's 5 chats one is with somebody who stays; the others are shared with another user.
+        assert_eq!((&report["chats"], &report["missed"]), (&json!(7 + 14), &json!(23 * 5 * 3)), "{report}");
+        for nothing in ["lost", "duplicates", "reordered", "absent", "refused", "interrupted"] {
+            assert_eq!(report[nothing], 0, "{nothing}: {report}");
+        }
+        let number = |pointer: &str| report.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("{pointer}: {report}"));
+        assert!(number("/due") >= number("/missed") && number("/recoveredSeconds") >= number("/caughtUpSeconds"));
+        assert!(number("/connectedSeconds") > 0.0 && number("/server/transactions") > 0.0);
+    }
+}
+
 /// Whether `mosquitto`'s clients are here; otherwise `test` is reported as skipped, or fails, as `CURLEW_TEST_REQUIRE` says.
 fn has_mosquitto(test: &str) -> bool {
     let there = Command::new("mosquitto_pub").arg("--help").output().is_ok();

@@ -209,3 +209,160 @@ both_engines! {
         assert!(before.iter().all(curlew_tests::Received::is_of_a_chat), "{before:?}");
     }
 }
+
+/// What was told of receipts: the chat, what, and RETAIN.
+async fn told(raw: &mut curlew_tests::RawClient) -> (String, String, bool) {
+    let publication = raw.publication().await;
+    let event = publication.json();
+    let what = match event["event"].as_str().unwrap() {
+        "message-status-update" if event["status"].is_string() => {
+            format!("{} {}", event["messageSeq"], event["status"].as_str().unwrap())
+        }
+        "message-status-update" => {
+            format!("{} {}/{} of {}", event["messageSeq"], event["delivered"], event["read"], event["of"])
+        }
+        "read-elsewhere" => format!("read {} left {}", event["readSeq"], event["unreadCount"]),
+        other => other.to_owned(),
+    };
+    (event["chatId"].as_str().unwrap().to_owned(), what, publication.retain)
+}
+
+fn lasting(client_id: &str) -> Connect {
+    Connect { client_id: client_id.into(), clean: false, expiry: Some(3600), ..Connect::default() }
+}
+
+both_engines! {
+    async fn a_new_subscription_is_told_of_what_is_unfinished(server) {
+        let [alice, bob, carol] = server.contacts(["alice", "bob", "carol"]).await;
+        let (with_bob, with_carol) = (alice.private_chat(&bob).await, alice.private_chat(&carol).await);
+        for chat in [&with_bob, &with_carol] {
+            alice.post(chat, "one").await;
+            alice.post(chat, "two").await;
+        }
+        bob.http.post(&format!("/chats/{with_bob}/messages/delivered"), json!({ "upToSeq": 2 })).await.expect(204);
+        carol.http.post_nothing(&format!("/chats/{with_carol}/messages/read")).await.expect(204);
+        let mut raw = alice.raw(Protocol::V5, Connect::default()).await;
+        raw.subscribe(&[("chats/+/receipts", 1)]).await;
+        assert_eq!(told(&mut raw).await, (with_bob.0.clone(), "2 DELIVERED".into(), true));
+        raw.expect_quiet().await;
+        // Live, and then once more.
+        bob.http.post(&format!("/chats/{with_bob}/messages/read"), json!({ "upToSeq": 1 })).await.expect(204);
+        assert_eq!(told(&mut raw).await, (with_bob.0.clone(), "1 READ".into(), false));
+        raw.subscribe(&[(&format!("chats/{with_bob}/receipts"), 0)]).await;
+        assert_eq!(told(&mut raw).await, (with_bob.0.clone(), "1 READ".into(), true));
+        assert_eq!(told(&mut raw).await, (with_bob.0.clone(), "2 DELIVERED".into(), true));
+        // Retain Handling 2: not at all. Retain As Published: RETAIN 1 on live ones.
+        raw.subscribe_with(&[("chats/+/receipts", 0b10_1000)], None).await;
+        bob.http.post_nothing(&format!("/chats/{with_bob}/messages/read")).await.expect(204);
+        assert_eq!(told(&mut raw).await, (with_bob.0, "2 READ".into(), true));
+        raw.expect_quiet().await;
+    }
+
+    async fn who_comes_back_is_told_once_of_each_chat_that_changed(server) {
+        let [alice, bob, carol] = server.contacts(["alice", "bob", "carol"]).await;
+        let (with_bob, with_carol) = (alice.private_chat(&bob).await, alice.private_chat(&carol).await);
+        let group = alice.group("us", &[&bob, &carol]).await;
+        let mut raw = alice.raw(Protocol::V5, lasting("state")).await;
+        raw.subscribe(&[("chats/+/receipts", 1)]).await;
+        alice.post(&with_carol, "seen at once").await;
+        carol.http.post_nothing(&format!("/chats/{with_carol}/messages/read")).await.expect(204);
+        assert_eq!(told(&mut raw).await, (with_carol.0.clone(), "1 READ".into(), false));
+        raw.disconnect().await;
+        for n in 1..=5 {
+            alice.post(&with_bob, &n.to_string()).await;
+            let read = json!({ "upToSeq": n });
+            bob.http.post(&format!("/chats/{with_bob}/messages/delivered"), read.clone()).await.expect(204);
+            bob.http.post(&format!("/chats/{with_bob}/messages/read"), read).await.expect(204);
+        }
+        alice.post(&group, "two").await;
+        alice.post(&group, "three").await;
+        bob.http.post(&format!("/chats/{group}/messages/read"), json!({ "upToSeq": 2 })).await.expect(204);
+        let (mut raw, present) = alice.raw_session(Protocol::V5, lasting("state")).await;
+        assert!(present);
+        let mut events = vec![told(&mut raw).await, told(&mut raw).await];
+        events.sort();
+        let mut expected =
+            vec![(with_bob.0, "5 READ".to_owned(), false), (group.0, "2 1/1 of 2".to_owned(), false)];
+        expected.sort();
+        assert_eq!(events, expected);
+        raw.expect_quiet().await;
+    }
+
+    async fn what_was_read_elsewhere_meanwhile_is_told_on_return(server) {
+        let [alice, bob] = server.contacts(["alice", "bob"]).await;
+        let chat = alice.private_chat(&bob).await;
+        let mut raw = bob.raw(Protocol::V5, lasting("state")).await;
+        raw.subscribe(&[("chats/+/receipts", 1)]).await;
+        raw.disconnect().await;
+        for n in 1..=3 {
+            alice.post(&chat, &n.to_string()).await;
+        }
+        for n in 1..=2 {
+            bob.http.post(&format!("/chats/{chat}/messages/read"), json!({ "upToSeq": n })).await.expect(204);
+        }
+        let (mut raw, _) = bob.raw_session(Protocol::V5, lasting("state")).await;
+        assert_eq!(told(&mut raw).await, (chat.0, "read 2 left 1".into(), false));
+        raw.expect_quiet().await;
+    }
+
+    async fn many_messages_read_at_once_are_one_update(server) {
+        let (alice, bob, chat) = scene(&server).await;
+        for n in 0..100 {
+            alice.mqtt().await.publish_and_forget(&format!("chats/{chat}/send"), json!({ "type": "TEXT", "text": n.to_string() }).to_string()).await;
+        }
+        let last = alice.send(&chat, "the last").await;
+        bob.http.post_nothing(&format!("/chats/{chat}/messages/read")).await.expect(204);
+        alice.expect_status(&last, Read).await;
+        let sentinel = alice.post(&chat, "sentinel").await;
+        let others = alice.everything_until(&sentinel).await;
+        let updates: Vec<_> = others.iter().filter(|r| r.event() == "message-status-update").collect();
+        assert!(updates.is_empty(), "{updates:?}");
+    }
+
+    async fn what_a_crash_swallows_of_an_acknowledgement_is_made_good(server) {
+        let (alice, bob, _, group) = group_scene(&server).await;
+        let (mut raw, _) = bob.raw_session(Protocol::V5, lasting("state")).await;
+        raw.subscribe(&[("chats/+/messages", 1)]).await;
+        // The group's size is known after the first: from then on acknowledgements are collected for a second.
+        for _ in 0..2 {
+            let sent = alice.post(&group, "hello").await;
+            let publication = raw.publication().await;
+            raw.acknowledge(publication.id).await;
+            if sent.seq == 2 {
+                expect_counts(&alice, sent.seq, (1, 0, 2)).await;
+            }
+        }
+        raw.disconnect().await;
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        server.kill_and_restart().await;
+        alice.connect().await;
+        let (_raw, present) = bob.raw_session(Protocol::V5, lasting("state")).await;
+        assert!(present);
+        expect_counts(&alice, 3, (1, 0, 2)).await;
+    }
+}
+
+both_engines! {
+    async fn delivered_may_mean_that_the_app_was_opened(server: with |setup| setup.env("CURLEW_RECEIPTS_DELIVERED_ON", "open")) {
+        let (alice, bob, chat) = scene(&server).await;
+        let sent = alice.post(&chat, "hello").await;
+        let state = format!("users/{}/presence", bob.id);
+        // Opening delivers, whatever is subscribed.
+        let mut raw = bob.raw(Protocol::V5, lasting("phone")).await;
+        alice.expect_status(&sent, Delivered).await;
+        raw.subscribe(&[("chats/+/messages", 1)]).await;
+        raw.publish(&state, br#"{"state":"away"}"#, 1, 1).await;
+        assert_eq!(raw.puback(1).await.0, 0);
+        let sent = alice.post(&chat, "in the background").await;
+        let publication = raw.publication().await;
+        raw.acknowledge(publication.id).await;
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        assert_eq!(alice.status_of(&sent).await, "SENT");
+        raw.publish(&state, br#"{"state":"active"}"#, 1, 2).await;
+        assert_eq!(raw.puback(2).await.0, 0);
+        alice.expect_status(&sent, Delivered).await;
+        let sent = alice.post(&chat, "before one's eyes").await;
+        while raw.publication().await.json()["id"] != sent.id.as_str() {}
+        assert_eq!(alice.status_of(&sent).await, "SENT", "not without an acknowledgement");
+    }
+}

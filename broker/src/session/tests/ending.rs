@@ -87,7 +87,7 @@ fn after_the_end_no_row_is_sent_and_no_packet_is_heard() {
     machine.session.close(Reason::SessionTakenOver, "a newer one");
     machine.session.close(Reason::ServerShuttingDown, "another reason");
     machine.commit(2);
-    machine.session.handle_receipt(chat(1), || panic!("nobody gets it"));
+    machine.session.handle_typing(chat(1), || panic!("nobody gets it"));
     let written = machine.written();
     assert!(
         matches!(written[..], [Out::PingResp, Out::Disconnect(Reason::SessionTakenOver, _)]),

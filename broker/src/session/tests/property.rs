@@ -112,7 +112,12 @@ struct World {
 impl World {
     fn new() -> Self {
         let devices = (0..DEVICES).map(Device::new).collect();
-        Self { store: Store::default(), registry: Registry::new(), devices, now: Instant::now() }
+        Self {
+            store: Store::default(),
+            registry: Registry::new(Duration::ZERO),
+            devices,
+            now: Instant::now(),
+        }
     }
 
     /// Everybody is in a chat, connected, and has subscribed.
@@ -138,7 +143,7 @@ impl World {
                     device.crash(store, *committed);
                 }
                 store.unannounced.clear();
-                *registry = Registry::new();
+                *registry = Registry::new(Duration::ZERO);
             }
             Op::Subscribe { device, filters, id } => devices[*device].subscribe(store, now_is, filters, *id),
             Op::Unsubscribe { device, filter } => devices[*device].unsubscribe(store, now_is, *filter),

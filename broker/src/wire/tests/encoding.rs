@@ -55,6 +55,7 @@ fn connack_of_3_1_1_has_its_own_codes() {
         (Reason::UnsupportedProtocolVersion, Some([0, 1])),
         (Reason::ClientIdentifierNotValid, Some([0, 2])),
         (Reason::ServerUnavailable, Some([0, 3])),
+        (Reason::ImplementationSpecificError, Some([0, 5])),
         (Reason::ServerBusy, Some([0, 3])),
         (Reason::ConnectionRateExceeded, Some([0, 3])),
         (Reason::BadUserNameOrPassword, Some([0, 4])),

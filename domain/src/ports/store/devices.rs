@@ -32,4 +32,21 @@ pub trait Devices: Send + Sync {
         device: DeviceId,
         at: Timestamp,
     ) -> Result<Option<Vec<LoginId>>>;
+    /// Devices with a sign-in or a session that were last seen at `seen` or earlier and have no connection, with their users,
+    /// by id, behind `after`. A session whose connection died with an earlier process was seen when this one started.
+    async fn list_unseen_devices(
+        &self,
+        seen: Timestamp,
+        after: Option<DeviceId>,
+        limit: u32,
+    ) -> Result<Vec<(UserId, DeviceId)>>;
+    /// Retires such a device: ends its sign-ins and deletes its sessions with their queues, whose wills are due at once.
+    /// Device tokens stay, and so does the device. Answers the logins ended; `None`: it is no such device (any more).
+    async fn retire_device(
+        &self,
+        user: UserId,
+        device: DeviceId,
+        seen: Timestamp,
+        at: Timestamp,
+    ) -> Result<Option<Vec<LoginId>>>;
 }

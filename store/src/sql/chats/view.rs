@@ -15,7 +15,7 @@ use curlew_domain::{
     chat::{ChatKind, ChatView, MemberView, Role},
     ids::{ChatId, Seq, Stream, UserId},
     message::{LogRow, MessageType, MessageView},
-    receipt::{Status, status_of},
+    receipt::{Sight, status_of},
 };
 use std::collections::{BTreeSet, HashMap};
 
@@ -32,6 +32,10 @@ statements! {
         WHERE m.chat_id = r.chat AND m.left_seq IS NULL AND u.id = m.user_id AND m.user_id IN (SELECT f.user_id FROM memberships f
             WHERE f.chat_id = r.chat AND f.left_seq IS NULL ORDER BY f.joined_seq, f.user_id LIMIT 20)
         ORDER BY m.chat_id, m.joined_seq, m.user_id"];
+    SIGHTS = ["WITH r AS MATERIALIZED " rows(1: chat id) "
+        SELECT r.chat, MAX(m.unseen_read_seq), CASE WHEN EXISTS (SELECT 1 FROM users u WHERE u.id = $2 AND u.read_receipts_to = 'nobody')
+            THEN CAST(1 AS BIGINT) ELSE 0 END
+        FROM r CROSS JOIN memberships m WHERE m.chat_id = r.chat AND m.user_id = $2 GROUP BY r.chat"];
     HIDES_READ = ["SELECT u.id FROM users u WHERE u.id = $1 AND u.read_receipts_to = 'nobody'"];
     WITHHELD = ["WITH r AS MATERIALIZED " rows(1: usr id) "
         SELECT u.id FROM r CROSS JOIN users u WHERE u.id = r.usr AND u.read_receipts_to = 'contacts' AND NOT EXISTS
@@ -109,22 +113,32 @@ pub(in crate::sql) async fn show(
     if chats.is_empty() {
         return Ok(messages);
     }
+    let sights = find_sights(tx, viewer, &chats).await?;
     let marks = find_marks(tx, chats).await?;
     for message in messages.iter_mut().filter(|message| mine(message)) {
         let of_chat = marks.get(&message.chat_id).map(Vec::as_slice).unwrap_or_default();
-        message.status = Some(status_of(of_chat, viewer, message.seq));
-    }
-    let any_read = messages.iter().any(|message| message.status == Some(Status::Read));
-    if any_read && hides_read(tx, viewer).await? {
-        for message in &mut messages {
-            message.status = message.status.map(|status| status.min(Status::Delivered));
-        }
+        let sight = sights.get(&message.chat_id).copied().unwrap_or(Sight::Nothing);
+        message.status = Some(status_of(of_chat, viewer, sight, message.seq));
     }
     Ok(messages)
 }
 
+/// What the viewer is shown of READ in the chats that are or were theirs.
+pub(in crate::sql) async fn find_sights(
+    tx: &mut Tx,
+    viewer: UserId,
+    chats: &[ChatId],
+) -> Result<HashMap<ChatId, Sight>, sqlx::Error> {
+    let table = Table::of_ids(chats.iter().map(|chat| chat.uuid()));
+    let sight = |row: &Row| {
+        let sight = if row.flag(2)? { Sight::Nothing } else { Sight::Beyond(row.seq(1)?) };
+        Ok((row.id(0)?, sight))
+    };
+    tx.fetch(&SIGHTS, args![table, viewer]).await?.iter().map(sight).collect()
+}
+
 /// Whether the viewer shows nobody what they have read, and so is not shown it either.
-async fn hides_read(tx: &mut Tx, viewer: UserId) -> Result<bool, sqlx::Error> {
+pub(in crate::sql) async fn hides_read(tx: &mut Tx, viewer: UserId) -> Result<bool, sqlx::Error> {
     Ok(tx.find(&HIDES_READ, args![viewer]).await?.is_some())
 }
 
@@ -147,13 +161,16 @@ pub(in crate::sql) async fn withheld_from(
 pub(super) async fn hide_read(
     tx: &mut Tx,
     viewer: UserId,
-    members: impl Iterator<Item = &mut MemberView> + Send,
+    mut others: Vec<(ChatId, &mut MemberView)>,
 ) -> Result<(), sqlx::Error> {
-    let mut others: Vec<&mut MemberView> = members.filter(|member| member.user.id != viewer).collect();
-    let ids: Vec<UserId> = others.iter().map(|member| member.user.id).collect();
+    others.retain(|(_, member)| member.user.id != viewer);
+    let ids: Vec<UserId> = others.iter().map(|(_, member)| member.user.id).collect();
     let withheld = withheld_from(tx, viewer, ids.into_iter()).await?;
-    for member in others.iter_mut().filter(|member| withheld.contains(&member.user.id)) {
-        member.read_seq = member.joined_seq;
+    let chats: BTreeSet<ChatId> = others.iter().map(|(chat, _)| *chat).collect();
+    let sights = find_sights(tx, viewer, &chats.into_iter().collect::<Vec<_>>()).await?;
+    for (chat, member) in others {
+        let sight = sights.get(&chat).copied().filter(|_| !withheld.contains(&member.user.id));
+        member.read_seq = sight.unwrap_or(Sight::Nothing).read_after(member.joined_seq, member.read_seq);
     }
     Ok(())
 }
@@ -170,7 +187,11 @@ async fn first_members(
     for row in tx.fetch(&FIRST_MEMBERS, args![Table::of_ids(groups.iter().map(|chat| chat.uuid()))]).await? {
         members.entry(row.id(USER_COLUMNS + 4)?).or_default().push(read_member(&row)?);
     }
-    hide_read(tx, viewer, members.values_mut().flatten()).await?;
+    let mut shown = Vec::new();
+    for (chat, members) in &mut members {
+        shown.extend(members.iter_mut().map(|member| (*chat, member)));
+    }
+    hide_read(tx, viewer, shown).await?;
     Ok(members)
 }
 

@@ -1,6 +1,6 @@
 //! One lane: from the queue to the commit, through whatever trouble there is.
 
-use super::{BATCH, Process, Queued, batch};
+use super::{BATCH, PATIENT_ALONE, PATIENT_BEHIND, Process, Queued, batch};
 use crate::{CommitGate, StoreConfig, config::OnFatal, sql::engine::Db, sql::value::args, trouble::Trouble};
 use curlew_domain::{
     Error,
@@ -89,7 +89,12 @@ impl Lane {
         }
     }
 
-    pub async fn run(mut self, mut queue: mpsc::Receiver<Queued>, stop: CancellationToken) {
+    pub async fn run(
+        mut self,
+        mut queue: mpsc::Receiver<Queued>,
+        mut patient: mpsc::Receiver<Queued>,
+        stop: CancellationToken,
+    ) {
         let depth = metrics::gauge!("curlew_commit_queue_depth", "lane" => self.number.to_string());
         let mut commands = Vec::with_capacity(BATCH);
         loop {
@@ -97,11 +102,25 @@ impl Lane {
                 biased;
                 () = stop.cancelled(), if !queue.is_closed() => {
                     queue.close();
+                    patient.close();
                     continue;
                 }
-                received = queue.recv_many(&mut commands, BATCH) => if received == 0 { return },
+                first = queue.recv(), if !queue.is_closed() || !queue.is_empty() => match first {
+                    Some(command) => commands.push(command),
+                    None => continue,
+                },
+                first = patient.recv() => match first {
+                    Some(command) => commands.push(command),
+                    None => return,
+                },
             }
-            depth.set(as_sample(queue.len()));
+            // Whatever came first, both have their share: neither keeps the other out.
+            let taken = commands.iter().filter(|command| command.place().is_patient()).count();
+            top_up(&mut commands, &mut queue, BATCH);
+            let share = if commands.len() > taken { PATIENT_BEHIND } else { PATIENT_ALONE };
+            let most = commands.len() + share.saturating_sub(taken);
+            top_up(&mut commands, &mut patient, most);
+            depth.set(as_sample(queue.len() + patient.len()));
             for part in self.split(&mut commands) {
                 self.commit(part).await;
             }
@@ -322,6 +341,15 @@ fn refused_or_unknown(error: sqlx::Error) -> Attempt {
 }
 
 /// A queue's length for a metric.
+/// Takes what waits in a queue until there are so many commands.
+fn top_up(commands: &mut Vec<Queued>, queue: &mut mpsc::Receiver<Queued>, most: usize) {
+    while commands.len() < most
+        && let Ok(command) = queue.try_recv()
+    {
+        commands.push(command);
+    }
+}
+
 fn as_sample(n: usize) -> f64 {
     f64::from(u32::try_from(n).unwrap_or(u32::MAX))
 }

@@ -9,6 +9,7 @@ use curlew_tests::{
     mqtt::raw::{Connect, RawClient, Will},
     wait::eventually,
 };
+use std::time::Duration;
 
 fn remove_topic(actor: &Actor, device: &str) -> String {
     format!("users/{}/devices/{device}/remove", actor.id)
@@ -238,5 +239,54 @@ both_engines! {
             let again = post(login("third", replace)).await.expect(200);
             assert_eq!(text(&again, "/device/id"), text(&answer, "/device/id"));
         }
+    }
+}
+
+both_engines! {
+    async fn a_device_that_was_not_seen_for_long_is_retired(server: with |setup| setup.env("CURLEW_DEVICES_RETIRE_AFTER", "3d")) {
+        let alice = server.user("alice").await;
+        let (tablet, laptop) = (alice.log_in_on(&server, "tablet").await, alice.log_in_on(&server, "laptop").await);
+        let issued = server.curlew(&["devices", "token", "alice", "--name", "gadget", "--output", "json"]);
+        let issued: Value = serde_json::from_slice(&issued.stdout).unwrap();
+        let gadget = alice.log_in_on(&server, "gadget").await;
+        let lasting = || Connect { clean: false, expiry: Some(864_000), ..Connect::default() };
+        let with_token = Connect {
+            username: Some(alice.id.clone()),
+            password: Some(text(&issued, "/token").into_bytes()),
+            ..lasting()
+        };
+        let connect = async |connect: &Connect| {
+            let mut raw = RawClient::open(server.endpoints().mqtt(), Protocol::V5).await;
+            let (present, code, _) = raw.connect(connect).await;
+            raw.disconnect().await;
+            (present, code)
+        };
+        for device in [&alice, &tablet, &laptop] {
+            assert_eq!(connect(&device.credentials(lasting())).await, (false, 0));
+        }
+        assert_eq!(connect(&with_token).await, (false, 0));
+        server.terminate().await;
+        server.db_age_device(&tablet.device_id, Duration::from_hours(73)).await;
+        server.db_age_device(&gadget.device_id, Duration::from_hours(73)).await;
+        server.db_age_device(&laptop.device_id, Duration::from_hours(71)).await;
+        server.start_again().await;
+
+        eventually("the tablet and the gadget are retired", async || {
+            let answer = gadget.http.get("/auth/profile").await;
+            (answer.status == 401 && pluck(&devices(&alice).await, "/name").len() == 3).then_some(())
+        })
+        .await;
+        assert_gone(&server, &tablet).await;
+        assert_gone(&server, &gadget).await;
+        let mut names = pluck(&devices(&alice).await, "/name");
+        names.sort_unstable();
+        assert_eq!(names, ["gadget", "laptop", "phone"], "the gadget has its token");
+        for device in [&alice, &laptop] {
+            assert_eq!(connect(&device.credentials(lasting())).await, (true, 0));
+        }
+        assert_eq!(connect(&with_token).await, (false, 0), "the token is good, for a clean session");
+        let back = alice.log_in_on(&server, "tablet").await;
+        assert_eq!(back.device_id, tablet.device_id);
+        assert_eq!(connect(&back.credentials(lasting())).await, (false, 0));
     }
 }

@@ -79,6 +79,11 @@ both_engines! {
         let told = counts(&bob, &group, answer.seq).await;
         assert_eq!(told["read"], 0, "{told}");
         show_read_to(&bob, "everyone").await;
-        assert_eq!(bob.status_of(&answer).await, "READ");
+        assert_eq!(bob.status_of(&answer).await, "DELIVERED", "what happened meanwhile stays hidden");
+        let later = bob.send(&group, "now I do").await;
+        for reader in [&alice, &carol] {
+            read_all(reader, &group).await;
+        }
+        assert_eq!((bob.status_of(&answer).await, bob.status_of(&later).await), ("READ".into(), "READ".into()));
     }
 }

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     delivery::Delivery,
+    format::Format,
     packet::{In, Out, PacketId, Qos, Reason, RetainHandling, SubscribeFilter, Version},
     registry::{Registration, Registry, SessionKey},
     session::{
@@ -166,8 +167,10 @@ impl Device {
             sent: 0,
             received: Vec::new(),
             version: Version::V5,
+            format: Format::Json,
             filters,
             cursors,
+            left_at: None,
             parked,
             window,
             keep_alive: 0,
@@ -296,7 +299,7 @@ impl Device {
             Delivery::Stale(stream) => online.session.handle_emptied(stream, 0),
             Delivery::Hint(stream, seq) => online.session.handle_hint(stream, seq),
             Delivery::Joined(chat, joined_seq) => online.session.handle_joined(chat, joined_seq),
-            Delivery::Receipt(..) | Delivery::Signal(..) | Delivery::Plain => {}
+            Delivery::State(..) | Delivery::Typing(..) | Delivery::Signal(..) | Delivery::Plain => {}
         }
         self.pump(store, now);
         true
@@ -425,6 +428,8 @@ impl Online {
             Action::Close(reason) => self.closing = Some(reason),
             Action::Acknowledged(..) => {}
             // The plain lane is empty in this world.
+            // Nobody tells of receipts or presence.
+            Action::ReadStates(_) => self.session.handle_states(Vec::new(), None),
             Action::ReadQueue { .. } => self.session.handle_queue(Vec::new(), false),
             Action::Settle(settle) => panic!("there is no queue: {settle:?}"),
             Action::Authenticate(_) => panic!("no AUTH was sent"),

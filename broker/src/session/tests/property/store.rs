@@ -218,7 +218,14 @@ impl Store {
             let last = self.stays(user, stream).max_by_key(|stay| stay.joined)?;
             let first_joined = self.first_joined(user, stream)?;
             let (last_joined, left) = (last.joined, last.left);
-            Some(StayEnd { chat: *id, first_joined, last_joined, left, end: self.end(user, stream) })
+            Some(StayEnd {
+                chat: *id,
+                first_joined,
+                last_joined,
+                left,
+                end: self.end(user, stream),
+                delivered: 0,
+            })
         };
         self.chats.keys().filter_map(of_chat).collect()
     }
@@ -235,6 +242,7 @@ impl Store {
         OpenedSession {
             fence,
             present,
+            left_at: None,
             filters: session.filters,
             cursors: session.cursors,
             sent: 0,
