@@ -1,17 +1,25 @@
 //! `curlew bench`: measures a running server from outside, with a stock client.
 
+mod client;
 mod idle;
+mod metrics;
 mod plain;
+mod presence;
 mod rest;
 mod sends;
+mod storm;
 
 use crate::{config::CommonFlags, failure::Failure, output::OutputOpts};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use rumqttc::MqttOptions;
 use serde_json::{Value, json};
-use std::{fs, net::SocketAddr, time::Duration};
+use std::{fs, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{sync::Semaphore, task::JoinSet};
 use uuid::Uuid;
+
+/// Requests at once.
+const AT_ONCE: usize = 32;
 
 /// What can be measured.
 #[derive(Debug, clap::Subcommand)]
@@ -33,6 +41,19 @@ pub enum Command {
     Rest(rest::Opts),
     /// Idle connections: memory of the server for each
     Idle(idle::Opts),
+    /// Thousands of sessions that drop and return at once: how long until all have what they missed, and what others notice
+    ///
+    /// The server must let users be made as fast as they can, and be told to let so many connect:
+    /// CURLEW_LIMITS_REGISTRATION_PER_ADDRESS_PER_HOUR=0, CURLEW_LIMITS_LOGIN_PER_MINUTE=0,
+    /// CURLEW_LIMITS_LOGIN_PER_ADDRESS_PER_MINUTE=0, CURLEW_LIMITS_CONTACT_REQUESTS_PER_DAY=0,
+    /// CURLEW_LIMITS_MESSAGES_PER_SECOND=0, CURLEW_AUTH_BCRYPT_COST=4, CURLEW_LIMITS_CONNECTIONS (10000) above --sessions, and
+    /// `ulimit -n` as well. From another host also CURLEW_LIMITS_CONNECTIONS_PER_ADDRESS=0 and CURLEW_METRICS_PUBLIC=true.
+    Storm(storm::Opts),
+    /// Presence: what each change costs the server when many contacts watch
+    ///
+    /// The server must let users be made as fast as they can: CURLEW_LIMITS_REGISTRATION_PER_ADDRESS_PER_HOUR=0,
+    /// CURLEW_LIMITS_CONTACT_REQUESTS_PER_DAY=0, CURLEW_LIMITS_MESSAGES_PER_SECOND=0, CURLEW_AUTH_BCRYPT_COST=4.
+    Presence(presence::Opts),
 }
 
 /// Which server.
@@ -60,6 +81,8 @@ pub fn run(command: &Command) -> Result<(), Failure> {
         Command::Plain(opts) => plain::run(opts),
         Command::Rest(opts) => rest::run(opts),
         Command::Idle(opts) => idle::run(opts),
+        Command::Storm(opts) => storm::run(opts),
+        Command::Presence(opts) => presence::run(opts),
     }
 }
 
@@ -80,6 +103,17 @@ struct Account {
     access_token: String,
 }
 
+impl Account {
+    fn of(login: &Value) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        Self {
+            user_id: text(&login["mqtt"]["username"]),
+            mqtt_password: text(&login["mqtt"]["password"]),
+            access_token: text(&login["accessToken"]),
+        }
+    }
+}
+
 impl Target {
     fn resolve(opts: &TargetOpts) -> Result<Self, Failure> {
         let config = super::configuration(&opts.flags)?;
@@ -95,13 +129,15 @@ impl Target {
     async fn register(&self, n: u32) -> anyhow::Result<Account> {
         let username = format!("bench.{}.{n}", self.run);
         let body = json!({ "username": username, "password": "bench password", "displayName": "Bench" });
-        let login = self.post("auth/register", None, &body).await?;
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        Ok(Account {
-            user_id: text(&login["mqtt"]["username"]),
-            mqtt_password: text(&login["mqtt"]["password"]),
-            access_token: text(&login["accessToken"]),
-        })
+        Ok(Account::of(&self.post("auth/register", None, &body).await?))
+    }
+
+    /// A further login of a registered user.
+    async fn sign_in(&self, n: u32, device: &str) -> anyhow::Result<Account> {
+        let device = json!({ "name": device, "platform": "bench" });
+        let login = format!("bench.{}.{n}", self.run);
+        let body = json!({ "login": login, "password": "bench password", "device": device });
+        Ok(Account::of(&self.post("auth/login", None, &body).await?))
     }
 
     async fn post(&self, path: &str, token: Option<&str>, body: &Value) -> anyhow::Result<Value> {
@@ -129,9 +165,42 @@ fn failed(error: &anyhow::Error) -> Failure {
     Failure::unavailable(format!("{error:#}"))
 }
 
+/// A line of a process's memory in KiB, such as `VmRSS:` (Linux).
+fn memory(pid: u32, line: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|found| found.strip_prefix(line))?.split_whitespace().next()?.parse().ok()
+}
+
 fn progress(length: u64, unit: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(&format!("{{bar:40}} {{pos}}/{{len}} {unit}"));
     ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// Does all jobs, some at once; answers in their order.
+async fn all<J, T, F>(unit: &str, jobs: Vec<J>, mut work: impl FnMut(J) -> F) -> anyhow::Result<Vec<T>>
+where
+    T: Send + 'static,
+    F: Future<Output = anyhow::Result<T>> + Send + 'static,
+{
+    let bar = progress(jobs.len() as u64, unit);
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let mut tasks = JoinSet::new();
+    for (n, job) in jobs.into_iter().enumerate() {
+        let (places, bar, work) = (Arc::clone(&places), bar.clone(), work(job));
+        tasks.spawn(async move {
+            let _place = places.acquire().await;
+            let done = work.await;
+            bar.inc(1);
+            done.map(|done| (n, done))
+        });
+    }
+    let mut done = Vec::with_capacity(tasks.len());
+    while let Some(one) = tasks.join_next().await {
+        done.push(one.context("a task panicked")??);
+    }
+    bar.finish_and_clear();
+    done.sort_unstable_by_key(|(n, _)| *n);
+    Ok(done.into_iter().map(|(_, done)| done).collect())
 }
 
 /// CPU time, user and system, of a process (Linux).

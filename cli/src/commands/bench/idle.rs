@@ -1,11 +1,10 @@
 //! `curlew bench idle`: memory of the server for each idle connection.
 
-use super::{Account, Target, TargetOpts, failed, progress};
+use super::{Account, Target, TargetOpts, failed, memory, progress};
 use crate::{failure::Failure, output::table};
 use anyhow::Context;
 use rumqttc::{AsyncClient, Event, EventLoop, Packet, QoS};
 use serde::Serialize;
-use std::fs;
 
 /// Options of `curlew bench idle`.
 #[derive(Debug, clap::Args)]
@@ -92,8 +91,6 @@ fn text(report: &Report) -> String {
     )
 }
 
-/// Resident memory of a process in KiB (Linux).
 fn resident(pid: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.split_whitespace().next()?.parse().ok()
+    memory(pid, "VmRSS:")
 }

@@ -220,8 +220,5 @@ async fn ask(
 
 /// How many SQL statements the server has run.
 async fn statements(target: &Target) -> Option<f64> {
-    let url = format!("{}/metrics", target.api.strip_suffix("/api")?);
-    let page = target.client.get(url).send().await.ok()?.text().await.ok()?;
-    let line = page.lines().find(|line| line.starts_with("curlew_sql_statements_total"))?;
-    line.rsplit(' ').next()?.parse().ok()
+    target.metrics().await?.value("curlew_sql_statements_total")
 }
