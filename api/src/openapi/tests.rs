@@ -4,7 +4,7 @@ use super::{DOCUMENT, ERROR_CODES, PAGE, TAGS, complete::METHODS};
 use curlew_domain::ErrorCode;
 use serde_json::{Value, json};
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -177,4 +177,31 @@ fn the_page_shows_every_operation_and_schema() {
     for name in DOCUMENT["components"]["schemas"].as_object().unwrap().keys() {
         assert!(PAGE.contains(&format!("<article id=\"schema-{name}\">")), "{name}");
     }
+}
+
+/// Names of events in the schemas.
+fn event_names(value: &Value, names: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            let named = fields.get("event").and_then(|event| event["enum"].as_array());
+            names.extend(named.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
+            fields.values().for_each(|value| event_names(value, names));
+        }
+        Value::Array(values) => values.iter().for_each(|value| event_names(value, names)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_description_of_the_topics_knows_every_event() {
+    let mut names = BTreeSet::new();
+    event_names(&DOCUMENT["components"]["schemas"], &mut names);
+    assert!(names.len() > 20, "{names:?}");
+    let described = include_str!("../../../docs/asyncapi.yaml");
+    let described: BTreeSet<String> = described
+        .split("event: {const: ")
+        .skip(1)
+        .filter_map(|rest| rest.split_once('}').map(|(name, _)| name.to_owned()))
+        .collect();
+    assert_eq!(names, described);
 }
