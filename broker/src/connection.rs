@@ -680,10 +680,11 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
             cursors: session.cursors(),
             settle: session.take_settle(),
             expiry_secs,
+            left_at: session.left_at(edge.clock.now(), Instant::now()),
             discard_will: session.will_taken_back(),
         };
         if expiry_secs > 0 {
-            registration.park(session.park());
+            registration.park(session.park(edge.clock.now()));
         }
         edge.services.receipts.settle(me).await;
         if let Err(error) = edge.services.sessions.close(fence, end).await {

@@ -58,7 +58,7 @@ struct Tracked {
     told_at: Timestamp,
     /// Not before then is it told that they are away.
     quiet_until: Instant,
-    /// When they were last active.
+    /// When they were last connected; while they are away, when they went.
     seen_at: Timestamp,
     /// When a lower state than the one told is to be told.
     due: Option<Instant>,
@@ -177,9 +177,9 @@ impl Presence {
         let mut state = self.lock();
         let state = &mut *state;
         let tracked = state.users.entry(user).or_insert_with(|| Tracked::new(at, now));
-        let was_active = tracked.is_active();
+        let was_there = !tracked.connections.is_empty();
         change(tracked);
-        if was_active || tracked.is_active() {
+        if was_there || !tracked.connections.is_empty() {
             tracked.seen_at = at.max(tracked.seen_at);
         }
         if let Some(due) = tracked.due.take() {
@@ -359,10 +359,13 @@ impl State {
         if !contact.visible {
             return is_new(Some(contact.changed_at)).then_some((PresenceState::Unknown, None));
         }
-        match self.users.get(&contact.user).filter(|tracked| tracked.told != PresenceState::Offline) {
-            Some(tracked) => (since.is_none() || is_new(Some(tracked.told_at))).then(|| tracked.shown(now)),
-            None => is_new(contact.last_seen_at).then_some((PresenceState::Offline, contact.last_seen_at)),
+        let tracked = self.users.get(&contact.user).filter(|tracked| tracked.told != PresenceState::Offline);
+        if let Some(tracked) = tracked {
+            let is_news = is_new(Some(tracked.told_at)) || is_new(Some(contact.changed_at));
+            return (since.is_none() || is_news).then(|| tracked.shown(now));
         }
+        let is_news = is_new(contact.last_seen_at) || is_new(Some(contact.changed_at));
+        is_news.then_some((PresenceState::Offline, contact.last_seen_at))
     }
 
     /// Takes note of with whom a user shares presence; who enters is told and shown how things stand, who leaves that nothing
@@ -394,11 +397,11 @@ impl State {
                 // At the first reading nothing has changed.
                 (false, true) if !first => {
                     for (to, of) in [(other, user), (user, other)] {
-                        let there = self.users.get(&of).filter(|of| of.told != PresenceState::Offline);
-                        news.extend(there.map(|of_tracked| {
-                            let (told, seen_at) = of_tracked.shown(now);
-                            (to, of, told, seen_at)
-                        }));
+                        let tracked = self.users.get(&of).map(|tracked| tracked.shown(now));
+                        let contact = contacts.iter().find(|contact| contact.user == of);
+                        let last_seen = contact.and_then(|contact| contact.last_seen_at);
+                        let (told, seen_at) = tracked.unwrap_or((PresenceState::Offline, last_seen));
+                        news.push((to, of, told, seen_at));
                     }
                 }
                 _ => {}
@@ -418,7 +421,7 @@ impl State {
         // Its end brings it here again.
         let target = if tracked.due.is_some() { tracked.told } else { tracked.state() };
         if target != tracked.told {
-            if target != PresenceState::Online {
+            if target == PresenceState::Away {
                 unsaved.push((user, tracked.seen_at));
             }
             (tracked.told, tracked.told_at) = (target, now);
@@ -426,7 +429,9 @@ impl State {
             let (told, seen_at) = tracked.shown(now);
             news.extend(tracked.circle.iter().flatten().map(|to| (*to, user, told, seen_at)));
         }
-        if target == PresenceState::Offline && tracked.connections.is_empty() {
+        if target == PresenceState::Offline && tracked.connections.is_empty() && tracked.due.is_none() {
+            // Also of who came and went before anything was told.
+            unsaved.push((user, tracked.seen_at));
             self.users.remove(&user);
         }
     }

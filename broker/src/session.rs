@@ -42,6 +42,7 @@ use asking::Asking;
 use authentication::Authentication;
 use commands::Received;
 use curlew_domain::{
+    clock::Timestamp,
     ids::{Stream, StreamId, UserId},
     services::sessions::MAX_EXPIRY,
 };
@@ -307,13 +308,22 @@ impl Session {
         self.lane.handle_timeout(now);
     }
 
+    /// From when on the session must ask how things stand when it comes back. What was written after the client was last
+    /// heard of may not have come.
+    pub fn left_at(&self, now: Timestamp, instant: Instant) -> Timestamp {
+        self.states.left_at(now.minus(instant.saturating_duration_since(self.last_packet)))
+    }
+
     /// What the process keeps for the session's return.
-    pub fn park(self) -> Parked {
+    pub fn park(self, now: Timestamp) -> Parked {
+        // Only of a client that took its leave it is known that it got what was written.
+        let told =
+            if self.farewell.is_some() { self.states.told.of_last(now) } else { ToldStates::default() };
         let recorded = |(id, state)| (state == Received::Recorded { stored: false }).then_some(id);
         Parked {
             unacknowledged: self.window.into_unacknowledged(),
             received: self.received.into_iter().filter_map(recorded).collect(),
-            told: self.states.told,
+            told,
         }
     }
 }

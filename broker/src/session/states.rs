@@ -99,6 +99,12 @@ impl ToldStates {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// What a session that was left at this time may be asked about when it comes back.
+    pub(super) fn of_last(mut self, left_at: Timestamp) -> Self {
+        self.0.retain(|(at, ..)| at.plus(MARGIN) > left_at);
+        self
+    }
 }
 
 /// A state event that waits for the socket.
@@ -108,12 +114,21 @@ struct Waiting {
     event: Arc<SharedEvent>,
     /// The new subscriptions that it is for; `None`: it is for all there are.
     retained: Option<Arc<[Arc<Subscription>]>>,
+    /// From when on a session that is not told it must ask again.
+    since: Timestamp,
 }
 
 #[derive(Debug)]
 struct Wish {
     query: StateQuery,
     retained: Option<Arc<[Arc<Subscription>]>>,
+}
+
+impl Wish {
+    /// From when on it would be asked again; how things stand: from the beginning.
+    fn asked_from(&self) -> Timestamp {
+        self.query.since.map_or(Timestamp(0), |since| since.plus(MARGIN))
+    }
 }
 
 /// State events on their way.
@@ -155,6 +170,14 @@ impl States {
     /// Whether so much is asked for that the client waits.
     pub(super) fn is_behind(&self) -> bool {
         self.wishes.len() >= MAX_WISHES
+    }
+
+    /// From when on a session that was heard of last at `heard_at` must ask, when it comes back: what it was not told is not
+    /// forgotten.
+    pub(super) fn left_at(&self, heard_at: Timestamp) -> Timestamp {
+        let wishes = self.wishes.iter().map(Wish::asked_from);
+        let waiting = self.waiting.iter().map(|waiting| waiting.since);
+        wishes.chain(waiting).chain(self.lost_since).fold(heard_at, Timestamp::min)
     }
 
     fn lose(&mut self, at: Timestamp) {
@@ -203,7 +226,8 @@ impl Session {
         {
             older.event = event;
         } else if states.waiting.len() < MAX_WAITING {
-            states.waiting.push_back(Waiting { topic, event, retained: None });
+            let since = event.event.at;
+            states.waiting.push_back(Waiting { topic, event, retained: None, since });
         } else {
             states.lose(event.event.at);
         }
@@ -220,6 +244,7 @@ impl Session {
         states.asked = false;
         let Some(wish) = states.wishes.front_mut() else { return };
         let (retained, resumed) = (wish.retained.clone(), wish.query.since.is_some());
+        let since = wish.asked_from();
         match next {
             Some(next) => wish.query.after = Some(next),
             None => drop(states.wishes.pop_front()),
@@ -231,7 +256,7 @@ impl Session {
                 StateTopic::Presence(_) => false,
             };
             if !known {
-                states.waiting.push_front(Waiting { topic, event, retained: retained.clone() });
+                states.waiting.push_front(Waiting { topic, event, retained: retained.clone(), since });
             }
         }
     }
@@ -244,7 +269,7 @@ impl Session {
     pub(super) fn poll_state(&mut self) -> Option<Out> {
         // What is being read is older than what waits.
         while !self.states.asked
-            && let Some(Waiting { topic, event, retained }) = self.states.waiting.pop_front()
+            && let Some(Waiting { topic, event, retained, .. }) = self.states.waiting.pop_front()
         {
             let grant = match &retained {
                 None => self.subscriptions.grant_state(topic),
@@ -266,7 +291,11 @@ impl Session {
                 properties,
             })));
         }
-        if let Some(since) = self.states.lost_since.take() {
+        // Not while a question is open: the next one knows of all that is lost until then.
+        if !self.states.asked
+            && self.states.wishes.is_empty()
+            && let Some(since) = self.states.lost_since.take()
+        {
             let all = self.subscriptions.all();
             self.states.wish(&all, Some(since));
         }

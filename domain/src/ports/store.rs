@@ -207,7 +207,7 @@ pub trait Contacts: Send + Sync {
         after: Option<SearchPosition>,
         limit: u32,
     ) -> Result<(Vec<FoundUser>, Option<SearchPosition>)>;
-    /// Contacts by id, blocked ones included, and whether presence is shared with each.
+    /// Contacts by id, blocked and former ones included, and whether presence is shared with each.
     async fn list_presence_contacts(&self, user: UserId) -> Result<Vec<PresenceContact>>;
     /// Keeps when users were last active; what is later stays.
     async fn note_seen(&self, seen: Vec<(UserId, Timestamp)>) -> Result<()>;

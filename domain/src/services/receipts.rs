@@ -131,24 +131,40 @@ impl Receipts {
         self.flush(all, |_| true).await;
     }
 
+    /// What is stored leaves what waits only then: whoever stops waiting for this loses nothing.
     async fn flush(&self, whose: impl RangeBounds<(UserId, ChatId)>, due: impl Fn(&Pending) -> bool) {
         let raises: Vec<_> = lock(&self.pending)
-            .extract_if(whose, |_, pending| due(pending))
-            .map(|((user, chat), pending)| Raise { chat, user, delivered: Some(pending.seq), read: None })
+            .range(whose)
+            .filter(|(_, pending)| due(pending))
+            .map(|((user, chat), pending)| Raise {
+                chat: *chat,
+                user: *user,
+                delivered: Some(pending.seq),
+                read: None,
+            })
             .collect();
         for batch in raises.chunks(FLUSH_BATCH) {
             match self.store(batch.to_vec()).await {
                 // A refusal: the member left meanwhile.
                 Ok(raised) => {
+                    self.forget(batch);
                     raised.iter().flatten().for_each(|raised| self.learn_delay(raised));
                     self.announce(raised.iter().flatten());
                 }
                 Err(error) => {
                     tracing::warn!(%error, raises = batch.len(), "delivered watermarks are stored later");
-                    for raise in batch {
-                        self.acknowledged(raise.user, raise.chat, raise.delivered.unwrap_or(0));
-                    }
                 }
+            }
+        }
+    }
+
+    /// These were stored, unless more was acknowledged since.
+    fn forget(&self, stored: &[Raise]) {
+        let mut pending = lock(&self.pending);
+        for raise in stored {
+            let place = (raise.user, raise.chat);
+            if pending.get(&place).is_some_and(|known| Some(known.seq) == raise.delivered) {
+                pending.remove(&place);
             }
         }
     }

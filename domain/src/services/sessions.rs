@@ -3,6 +3,7 @@
 use super::Base;
 use crate::{
     account::Principal,
+    clock::Timestamp,
     error::Result,
     ids::UserId,
     plain::{NewWill, PlainMessage, Settle},
@@ -50,6 +51,8 @@ pub struct SessionEnd {
     pub settle: Settle,
     /// Session Expiry Interval, seconds; 0 forgets the session.
     pub expiry_secs: u32,
+    /// From when on it must ask how things stand when it comes back.
+    pub left_at: Timestamp,
     /// Whether the client took its will back.
     pub discard_will: bool,
 }
@@ -107,8 +110,9 @@ impl Sessions {
 
     /// Stores how a session is left at the end of its connection; `false` when superseded.
     pub async fn close(&self, fence: SessionFence, end: SessionEnd) -> Result<bool> {
-        let SessionEnd { cursors, settle, expiry_secs, discard_will } = end;
-        let close = CloseSession { fence, cursors, expiry_secs, settle, discard_will, at: self.base.now() };
+        let SessionEnd { cursors, settle, expiry_secs, left_at, discard_will } = end;
+        let at = self.base.now();
+        let close = CloseSession { fence, cursors, expiry_secs, settle, left_at, discard_will, at };
         self.base.store.close_session(close).await
     }
 

@@ -43,14 +43,15 @@ statements! {
     LIST_NEW = ["SELECT " (user_columns!()) ", r.relation, r.since FROM relations r JOIN users u ON u.id = r.peer_id
         WHERE r.user_id = $1 AND r.relation = 'incoming' AND r.viewed = 0 AND r.blocks = 0
         ORDER BY r.since DESC, r.peer_id DESC LIMIT $2"];
-    PRESENCE_CONTACTS = ["SELECT r.peer_id, CASE WHEN r.blocks = 0 AND u.last_seen_to <> 'nobody'
+    // Those who were contacts are there, too: that nothing is known of them any more is told once.
+    PRESENCE_CONTACTS = ["SELECT r.peer_id, CASE WHEN r.relation = 'contact' AND r.blocks = 0 AND u.last_seen_to <> 'nobody'
                 AND EXISTS (SELECT 1 FROM users me WHERE me.id = r.user_id AND me.last_seen_to <> 'nobody')
                 AND NOT EXISTS (SELECT 1 FROM relations b WHERE b.user_id = r.peer_id AND b.peer_id = r.user_id AND b.blocks = 1)
-                THEN CAST(1 AS BIGINT) ELSE 0 END, u.last_seen_at, u.last_seen_to_at, r.blocked_since,
+                THEN CAST(1 AS BIGINT) ELSE 0 END, u.last_seen_at, r.since, r.blocked_since, u.last_seen_to_at,
             (SELECT me.last_seen_to_at FROM users me WHERE me.id = r.user_id),
             COALESCE((SELECT b.blocked_since FROM relations b WHERE b.user_id = r.peer_id AND b.peer_id = r.user_id), 0)
         FROM relations r JOIN users u ON u.id = r.peer_id
-        WHERE r.user_id = $1 AND r.relation = 'contact' ORDER BY r.peer_id"];
+        WHERE r.user_id = $1 AND r.relation IN ('contact', 'none') ORDER BY r.peer_id"];
     NOTE_SEEN = ["WITH r AS MATERIALIZED " rows(1: usr id, at int) "
         UPDATE users SET last_seen_at = r.at FROM r
         WHERE users.id = r.usr AND deleted_at IS NULL AND (last_seen_at IS NULL OR last_seen_at < r.at)"];
@@ -300,7 +301,7 @@ pub(super) async fn list_new_requests(
 
 fn read_presence(row: &Row) -> Result<PresenceContact, sqlx::Error> {
     let mut changed_at = Timestamp(0);
-    for column in 3..=6 {
+    for column in 3..=7 {
         changed_at = changed_at.max(row.at(column)?);
     }
     Ok(PresenceContact {

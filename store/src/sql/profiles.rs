@@ -34,8 +34,8 @@ statements! {
     SET_PRIVACY = ["UPDATE users SET last_seen_to_at = CASE WHEN last_seen_to = $2 THEN last_seen_to_at ELSE $5 END,
             last_seen_to = $2, picture_to = $3, read_receipts_to = $4 WHERE id = $1"];
     // In private chats what is shown stands still on the reader's side.
-    SEE_FROM_NOW_ON = ["UPDATE memberships SET unseen_read_seq = (SELECT c.last_seq FROM chats c WHERE c.id = memberships.chat_id)
-        WHERE user_id = $1 AND left_seq IS NULL AND EXISTS (SELECT 1 FROM chats g WHERE g.id = memberships.chat_id AND g.kind = 'group')"];
+    SEE_FROM_NOW_ON = ["UPDATE memberships SET unseen_read_seq = COALESCE(left_seq, (SELECT c.last_seq FROM chats c WHERE c.id = memberships.chat_id))
+        WHERE user_id = $1 AND EXISTS (SELECT 1 FROM chats g WHERE g.id = memberships.chat_id AND g.kind = 'group')"];
     LIST_CONTACTS_UNBLOCKED = ["SELECT r.peer_id, r.relation FROM relations r
         WHERE r.user_id = $1 AND r.relation = 'contact' AND r.blocks = 0 AND NOT EXISTS (SELECT 1 FROM relations b
             WHERE b.user_id = r.peer_id AND b.peer_id = r.user_id AND b.blocks = 1)"];

@@ -55,6 +55,7 @@ statements! {
         UPDATE memberships SET delivered_seq = r.delivered, read_seq = r.seen, shown_delivered_seq = r.shown_delivered,
             shown_read_seq = r.shown_seen, hidden_read_seq = r.hidden,
             receipts_at = CASE WHEN shown_delivered_seq < r.shown_delivered OR shown_read_seq < r.shown_seen THEN $2 ELSE receipts_at END,
+            shown_delivered_at = CASE WHEN shown_delivered_seq < r.shown_delivered THEN $2 ELSE shown_delivered_at END,
             shown_read_at = CASE WHEN shown_read_seq < r.shown_seen THEN $2 ELSE shown_read_at END,
             read_at = CASE WHEN read_seq < r.seen THEN $2 ELSE read_at END
         FROM r
@@ -417,9 +418,13 @@ fn ends(user: UserId, asked: &Asked, marks: &[MovedMark], since: Option<Timestam
     let others = || marks.iter().filter(|moved| moved.mark.user != user);
     let moved = |at: Timestamp| since.is_none_or(|since| at > since);
     let delivered =
-        others().filter(|other| moved(other.moved_at)).map(|other| other.mark.delivered_seq).max();
-    let read =
-        others().filter(|other| moved(other.read_at)).map(|other| asked.sight.read_of(&other.mark)).max();
+        others().filter(|other| moved(other.delivered_at)).map(|other| other.mark.delivered_seq).max();
+    let may_see = |_: &&MovedMark| asked.sight != Sight::Nothing;
+    let read = others()
+        .filter(may_see)
+        .filter(|other| moved(other.read_at))
+        .map(|other| asked.sight.read_of(&other.mark))
+        .max();
     let ends = match since {
         Some(_) => [read, delivered, None],
         // Of a group's messages the newest one has the least of each count.

@@ -30,10 +30,10 @@ statements! {
             (SELECT q.last_seq FROM plain_queues q WHERE q.session_id = s.id),
             CASE WHEN EXISTS (SELECT 1 FROM plain_received p WHERE p.session_id = s.id) THEN CAST(1 AS BIGINT) ELSE 0 END,
             CASE WHEN EXISTS (SELECT 1 FROM wills w WHERE w.session_id = s.id) THEN CAST(1 AS BIGINT) ELSE 0 END,
-            COALESCE(s.disconnected_at, s.lost_at, s.opened_at)
+            COALESCE(s.left_at, s.lost_at - 120000, s.opened_at)
         FROM sessions s WHERE s.device_id = $1 AND s.client_id = $2 AND s.mount = $3" lock(s)];
     REOPEN_SESSION = ["UPDATE sessions SET generation = generation + 1, filters = $2, cursors = $3, expiry_secs = $4, opened_by = $5,
-        opened_at = $6, disconnected_at = NULL, lost_at = NULL WHERE id = $1 RETURNING generation"];
+        opened_at = $6, disconnected_at = NULL, lost_at = NULL, left_at = NULL WHERE id = $1 RETURNING generation"];
     INSERT_SESSION = ["INSERT INTO sessions (id, device_id, user_id, client_id, mount, generation, filters, cursors, expiry_secs,
             opened_by, opened_at)
         VALUES ($1, $2, $3, $4, $5, 1, '', $6, $7, $8, $9)"];
@@ -46,7 +46,7 @@ statements! {
     LOCK_FENCE = ["SELECT s.id FROM sessions s WHERE s.id = $1 AND s.generation = $2" lock(s)];
     SAVE_SUBSCRIPTIONS = ["UPDATE sessions SET filters = $3, cursors = $4 WHERE id = $1 AND generation = $2"];
     SAVE_CURSORS = ["UPDATE sessions SET cursors = $3 WHERE id = $1 AND generation = $2"];
-    CLOSE_SESSION = ["UPDATE sessions SET cursors = $3, expiry_secs = $4, disconnected_at = $5 WHERE id = $1 AND generation = $2"];
+    CLOSE_SESSION = ["UPDATE sessions SET cursors = $3, expiry_secs = $4, disconnected_at = $5, left_at = $6 WHERE id = $1 AND generation = $2"];
     // Sessions of one device are closed in several lanes, in any order: to wait for its row here could be to wait for each
     // other. Who has it locked is seeing it, too, or renames, retires or removes it.
     SEE_DEVICE_OF_SESSION = ["UPDATE devices SET last_seen_at = $3 WHERE id = (SELECT d.id FROM sessions s JOIN devices d ON d.id = s.device_id
@@ -100,7 +100,7 @@ struct Found {
     has_wills: bool,
     /// 0: it ended with its connection.
     expiry_ms: i64,
-    /// When its last connection ended, or was the last time known not to have ended.
+    /// From when on it must ask how things stand. Of a session whose process died: some time before, for who had fallen silent.
     left_at: Timestamp,
 }
 
@@ -332,7 +332,8 @@ impl Write for CloseSession {
         let changed = if self.expiry_secs == 0 {
             scope.tx.execute(&DELETE_SESSION, args![session, generation]).await?
         } else {
-            let args = args![session, generation, encode_cursors(&self.cursors), self.expiry_secs, self.at];
+            let cursors = encode_cursors(&self.cursors);
+            let args = args![session, generation, cursors, self.expiry_secs, self.at, self.left_at];
             scope.tx.execute(&CLOSE_SESSION, args).await?
         };
         if changed == 1 {

@@ -21,7 +21,7 @@ statements! {
             MAX(CASE WHEN m.left_seq IS NULL THEN m.delivered_seq ELSE 0 END)
         FROM memberships m JOIN chats c ON c.id = m.chat_id WHERE m.user_id = $1 GROUP BY m.chat_id"];
     MARKS = ["WITH r AS MATERIALIZED " rows(1: chat id) "
-        SELECT m.chat_id, m.user_id, m.joined_seq, m.left_seq, m.shown_delivered_seq, m.shown_read_seq, m.receipts_at, m.shown_read_at
+        SELECT m.chat_id, m.user_id, m.joined_seq, m.left_seq, m.shown_delivered_seq, m.shown_read_seq, m.shown_delivered_at, m.shown_read_at
         FROM r CROSS JOIN memberships m WHERE m.chat_id = r.chat ORDER BY m.chat_id, m.joined_seq, m.user_id"];
 }
 
@@ -110,8 +110,8 @@ pub(super) async fn find_marks(
 /// Watermarks of a stay, as shown to others, and when they last moved.
 pub(super) struct MovedMark {
     pub mark: Mark,
-    /// Either of them.
-    pub moved_at: Timestamp,
+    /// DELIVERED.
+    pub delivered_at: Timestamp,
     /// READ.
     pub read_at: Timestamp,
 }
@@ -123,7 +123,7 @@ pub(super) async fn find_moved_marks(
 ) -> Result<HashMap<ChatId, Vec<MovedMark>>, sqlx::Error> {
     let mut marks: HashMap<ChatId, Vec<MovedMark>> = HashMap::new();
     for row in tx.fetch(&MARKS, args![Table::of_ids(chats.into_iter().map(ChatId::uuid))]).await? {
-        let moved = MovedMark { mark: read_mark(&row)?, moved_at: row.at(6)?, read_at: row.at(7)? };
+        let moved = MovedMark { mark: read_mark(&row)?, delivered_at: row.at(6)?, read_at: row.at(7)? };
         marks.entry(row.id(0)?).or_default().push(moved);
     }
     Ok(marks)

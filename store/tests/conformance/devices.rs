@@ -291,7 +291,8 @@ async fn the_commit_tells_which_logins_ended(f: Fixture) {
 /// Ends a connection; answers when.
 async fn close(f: &Fixture, fence: SessionFence, expiry_secs: u32) -> Timestamp {
     let (cursors, settle, at) = (Cursors::new(), Settle::default(), f.now());
-    let close = CloseSession { fence, cursors, expiry_secs, settle, discard_will: false, at };
+    let close =
+        CloseSession { fence, cursors, expiry_secs, settle, left_at: Timestamp(0), discard_will: false, at };
     assert!(f.store.close_session(close).await.unwrap());
     at
 }
@@ -403,6 +404,7 @@ async fn a_device_is_seen_whenever_it_shows_itself(f: Fixture) {
         cursors: Cursors::new(),
         expiry_secs: 0,
         settle: Settle::default(),
+        left_at: Timestamp(0),
         discard_will: true,
         at: f.now(),
     };

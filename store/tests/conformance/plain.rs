@@ -85,6 +85,7 @@ fn ending(f: &Fixture, fence: SessionFence) -> CloseSession {
         cursors: Cursors::new(),
         expiry_secs: 100,
         settle: Settle::default(),
+        left_at: curlew_domain::clock::Timestamp(0),
         discard_will: false,
         at: f.now(),
     }

@@ -58,6 +58,7 @@ async fn close(f: &Fixture, fence: SessionFence, cursors: Cursors, expiry_secs: 
             cursors,
             expiry_secs,
             settle: Settle::default(),
+            left_at: Timestamp(0),
             discard_will: true,
             at: f.now(),
         })
@@ -143,6 +144,7 @@ async fn an_expired_session_is_absent(f: Fixture) {
         cursors: Cursors::new(),
         expiry_secs: 100,
         settle: Settle::default(),
+        left_at: Timestamp(0),
         discard_will: true,
         at: closed,
     };

@@ -153,7 +153,7 @@ async fn a_commit_nobody_heard_of_has_one_effect(f: Fixture) {
 async fn a_full_queue_makes_the_caller_wait(f: Fixture) {
     let [alice, bob] = f.contacts(["alice", "bob"]).await;
     let chat = f.private_chat(alice, bob).await;
-    let f = f.reopen(|config| (config.queue, config.patience) = (4, SHORT)).await;
+    let f = f.reopen(|config| (config.queue, config.patience) = (4, Duration::from_secs(2))).await;
     for _ in 0..10 {
         f.gate.set(Fate::Hold);
         let came = f.gate.came();

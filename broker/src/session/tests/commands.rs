@@ -240,7 +240,8 @@ fn a_qos_2_command_is_known_again_when_the_session_returns() {
     machine.session.command_done(&commands[1], done());
     assert_eq!(acknowledgements(&mut machine), [(5, Reason::Success)], "nothing more after its DISCONNECT");
 
-    let mut machine = Machine::new(Start { parked: machine.session.park(), ..start() });
+    let mut machine =
+        Machine::new(Start { parked: machine.session.park(curlew_domain::clock::Timestamp(0)), ..start() });
     for id in 5..=7 {
         machine.publish(Qos::ExactlyOnce, id);
     }

@@ -5,7 +5,7 @@ use super::*;
 /// The session after a disconnect, with the row of the first chat up to `end` in the log.
 fn return_of(machine: Machine, end: Seq) -> Machine {
     let cursors = machine.session.cursors();
-    let parked = machine.session.park();
+    let parked = machine.session.park(curlew_domain::clock::Timestamp(0));
     let mut machine = Machine::new(Start { cursors, parked, ..following(Qos::AtLeastOnce, 0) });
     machine.session.handle_stays(&[stay(1, 1, end)]);
     machine
@@ -44,7 +44,7 @@ fn an_identifier_that_was_promised_is_not_given_away() {
     machine.commit(1);
     machine.rows();
     let cursors = [(stream(1).id(), 0), (stream(2).id(), 0)].into();
-    let parked = machine.session.park();
+    let parked = machine.session.park(curlew_domain::clock::Timestamp(0));
     let mut machine = Machine::new(Start { cursors, parked, ..following(Qos::AtLeastOnce, 0) });
     machine.session.handle_row(stream(2), 1, || payload(stream(2), 1));
     assert_eq!(machine.rows(), [sent(1, 2)]);
@@ -64,10 +64,10 @@ fn a_row_whose_stream_is_not_followed_any_more_gives_its_identifier_back() {
     let mut machine = Machine::new(following(Qos::AtLeastOnce, 0));
     machine.commit(1);
     machine.rows();
-    let parked = machine.session.park();
+    let parked = machine.session.park(curlew_domain::clock::Timestamp(0));
     // UNSUBSCRIBE was stored meanwhile, say.
     let machine = Machine::new(Start { parked, ..start() });
-    assert!(machine.session.park().unacknowledged.is_empty());
+    assert!(machine.session.park(curlew_domain::clock::Timestamp(0)).unacknowledged.is_empty());
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_row_that_was_unsubscribed_from_before_it_was_sent_again_gives_its_identifie
     let mut machine = return_of(machine, 1);
     machine.unsubscribe(CHATS);
     machine.session.subscriptions_saved(&Cursors::new());
-    assert!(machine.session.park().unacknowledged.is_empty());
+    assert!(machine.session.park(curlew_domain::clock::Timestamp(0)).unacknowledged.is_empty());
 }
 
 #[test]

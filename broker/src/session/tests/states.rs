@@ -181,7 +181,8 @@ fn who_comes_back_is_told_what_changed_but_not_what_they_were_told() {
         machine.session.handle_state(topic, event);
     }
     machine.written();
-    let parked = machine.session.park();
+    machine.receive(In::Disconnect { reason: Reason::Success, session_expiry: None });
+    let parked = machine.session.park(LEFT_AT);
     let filters = filters(&[(RECEIPTS, Qos::AtLeastOnce)]);
     let mut machine = Machine::new(Start { filters, parked, left_at: Some(LEFT_AT), ..start() });
     let query = asked(&mut machine).remove(0);
@@ -227,4 +228,54 @@ fn a_client_that_asks_faster_than_it_is_answered_waits() {
     }
     assert_eq!(answered, 2 * saved);
     assert!(machine.session.wants_input());
+}
+
+#[test]
+fn a_client_that_did_not_take_its_leave_may_not_have_got_what_was_written() {
+    let mut machine = machine(RECEIPTS);
+    let (topic, event) = status(1, 3, LEFT_AT.0);
+    machine.session.handle_state(topic, event);
+    machine.written();
+    machine.now += Duration::from_secs(90);
+    assert_eq!(machine.session.left_at(LEFT_AT, machine.now), Timestamp(LEFT_AT.0 - 90_000), "last heard of");
+    assert!(machine.session.park(LEFT_AT).told.is_empty());
+}
+
+#[test]
+fn what_was_not_told_before_the_end_is_asked_for_again() {
+    let left_at = |machine: &Machine| machine.session.left_at(LEFT_AT, machine.now);
+    let mut resumed = Machine::new(Start {
+        filters: filters(&[(RECEIPTS, Qos::AtMostOnce)]),
+        left_at: Some(Timestamp(5_000)),
+        ..start()
+    });
+    assert_eq!(left_at(&resumed), Timestamp(5_000), "nothing was asked yet");
+    asked(&mut resumed);
+    resumed.session.handle_states(vec![status(1, 3, LEFT_AT.0)], None);
+    assert_eq!(left_at(&resumed), Timestamp(5_000), "what was read was not sent yet");
+    resumed.written();
+    assert_eq!(left_at(&resumed), LEFT_AT);
+    let mut fresh = Machine::new(start());
+    fresh.subscribe(RECEIPTS, Qos::AtMostOnce);
+    save(&mut fresh);
+    assert_eq!(left_at(&fresh), Timestamp(0), "how things stand was never told");
+}
+
+#[test]
+fn what_is_lost_during_a_question_is_one_question_more() {
+    let mut machine = machine(RECEIPTS);
+    machine.session.handle_states_lost(LEFT_AT);
+    machine.written();
+    assert_eq!(asked(&mut machine).len(), 1);
+    for n in 0..100 {
+        machine.session.handle_states_lost(Timestamp(LEFT_AT.0 + n));
+        machine.written();
+    }
+    assert!(machine.session.wants_input());
+    machine.session.handle_states(Vec::new(), None);
+    machine.written();
+    assert_eq!(asked(&mut machine).len(), 1);
+    machine.session.handle_states(Vec::new(), None);
+    machine.written();
+    assert_eq!(asked(&mut machine), []);
 }

@@ -340,7 +340,6 @@ fn refused_or_unknown(error: sqlx::Error) -> Attempt {
     }
 }
 
-/// A queue's length for a metric.
 /// Takes what waits in a queue until there are so many commands.
 fn top_up(commands: &mut Vec<Queued>, queue: &mut mpsc::Receiver<Queued>, most: usize) {
     while commands.len() < most
@@ -350,6 +349,7 @@ fn top_up(commands: &mut Vec<Queued>, queue: &mut mpsc::Receiver<Queued>, most: 
     }
 }
 
+/// A queue's length for a metric.
 fn as_sample(n: usize) -> f64 {
     f64::from(u32::try_from(n).unwrap_or(u32::MAX))
 }

@@ -392,7 +392,7 @@ impl Device {
             self.expectation.check_cursors(store, &cursors);
             self.expectation.check_stored(store, &cursors);
         }
-        online.registration.park(online.session.park());
+        online.registration.park(online.session.park(curlew_domain::clock::Timestamp(0)));
         assert_eq!(store.save_cursors(self.number, online.fence, cursors), holds);
         self.expectation.disconnected(holds);
     }
