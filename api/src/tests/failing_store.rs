@@ -26,7 +26,7 @@ use curlew_domain::{
         },
     },
     presence::PresenceContact,
-    receipt::{Raise, Raised, ReceiptsPage, ReceiptsQuery, Recipient},
+    receipt::{Mark, Raise, Raised, ReceiptsPage, ReceiptsQuery, Recipient},
     rules::SendFacts,
     session::{CloseSession, Cursors, OpenSession, OpenedSession, SaveSubscriptions, SessionFence},
 };
@@ -277,6 +277,9 @@ impl Log for FailingStore {
         away()
     }
     async fn find_message(&self, _: UserId, _: RowId) -> Result<Option<MessageView>> {
+        away()
+    }
+    async fn list_marks(&self, _: Vec<ChatId>) -> Result<HashMap<ChatId, Vec<Mark>>> {
         away()
     }
     async fn list_receipts(&self, _: UserId, _: ReceiptsQuery) -> Result<ReceiptsPage> {

@@ -25,7 +25,7 @@ use crate::{
         DueWill, LastingSession, PlainMessage, PublishPlain, PublishedPlain, QueuePage, Retained, Settle,
     },
     presence::PresenceContact,
-    receipt::{Raise, Raised, ReceiptsPage, ReceiptsQuery, Recipient},
+    receipt::{Mark, Raise, Raised, ReceiptsPage, ReceiptsQuery, Recipient},
     rules::{MembershipChange, MembershipLimits, MessageChange, SendFacts},
     session::{CloseSession, Cursors, OpenSession, OpenedSession, SaveSubscriptions, SessionFence},
 };
@@ -520,6 +520,8 @@ pub trait Log: Send + Sync {
         raises: Vec<Raise>,
         at: Timestamp,
     ) -> Result<Commit<Vec<Result<Raised>>>>;
+    /// Watermarks of all stays of these chats, as shown to others.
+    async fn list_marks(&self, chats: Vec<ChatId>) -> Result<HashMap<ChatId, Vec<Mark>>>;
     /// How the receipts of the user's chats stand, by chat.
     async fn list_receipts(&self, user: UserId, query: ReceiptsQuery) -> Result<ReceiptsPage>;
     /// What [`crate::rules::may_send`] asks about, as it is now; `None`: the chat does not exist. For what is not stored.

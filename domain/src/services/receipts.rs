@@ -31,6 +31,8 @@ const SMALL_GROUP: usize = 64;
 const MAX_PENDING: usize = 16_384;
 /// Chats whose size is remembered; beyond it all are forgotten.
 const MAX_SIZES: usize = 16_384;
+/// Pause before watermarks that could not be read are read again.
+const PAY_RETRY: Duration = Duration::from_millis(500);
 /// Raises per transaction.
 const FLUSH_BATCH: usize = 128;
 
@@ -47,12 +49,22 @@ pub struct Receipts {
     /// How long acknowledgements of a chat are collected, as learned from the last ones stored.
     delays: Mutex<HashMap<ChatId, Duration>>,
     wake: Notify,
+    /// What senders are owed.
+    owed: Mutex<BTreeMap<(ChatId, UserId), News>>,
+    owing: Notify,
 }
 
 impl Receipts {
     /// The service. Run [`Self::run`] beside it.
     pub fn new(base: Base) -> Self {
-        Self { base, pending: Mutex::default(), delays: Mutex::default(), wake: Notify::new() }
+        Self {
+            base,
+            pending: Mutex::default(),
+            delays: Mutex::default(),
+            wake: Notify::new(),
+            owed: Mutex::default(),
+            owing: Notify::new(),
+        }
     }
 
     /// Raises the user's watermarks; durable when it returns. `None` for a bound = leave it; `u64::MAX` = the present end.
@@ -103,8 +115,13 @@ impl Receipts {
         self.wake.notify_one();
     }
 
-    /// Stores what [`Self::acknowledged`] collected as it falls due until `stop`, and the rest then.
+    /// Stores what [`Self::acknowledged`] collected as it falls due, and tells senders, until `stop`, and the rest then.
     pub async fn run(&self, stop: CancellationToken) {
+        tokio::join!(self.collect(stop.clone()), self.pay(stop));
+        self.pay_once().await;
+    }
+
+    async fn collect(&self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             if lock(&self.pending).is_empty() {
                 tokio::select! {
@@ -194,37 +211,72 @@ impl Receipts {
         delays.insert(raised.chat, delay);
     }
 
-    /// Tells what was committed: of a chat each sender once, however many raises concern them.
+    /// Senders are owed news of what was committed: of a chat each of them once, however many raises concern them.
     fn announce<'a>(&self, raised: impl IntoIterator<Item = &'a Raised>) {
-        let mut news: BTreeMap<(ChatId, UserId), News<'a>> = BTreeMap::new();
-        let mut private = Vec::new();
+        let mut owed = lock(&self.owed);
         for raised in raised {
             let delivered = raised.delivered_of.iter().map(|of| (of, Status::Delivered));
             for (of, status) in delivered.chain(raised.read_of.iter().map(|of| (of, Status::Read))) {
-                let news = news.entry((raised.chat, of.sender)).or_insert_with(|| News::of(raised, of.sight));
+                let news = owed.entry((raised.chat, of.sender)).or_insert_with(|| News::of(raised.group));
+                news.sight = of.sight;
                 let newest = if status == Status::Read { &mut news.read } else { &mut news.delivered };
                 *newest = of.newest.max(*newest);
-            }
-            // It names the member: in a large group each sender would be told of each member.
-            if !raised.group || raised.marks.len() <= SMALL_GROUP {
-                let (up_to_seq, user_id) = (raised.shown_delivered.1, raised.user);
-                let several = raised.delivered_of.iter().filter(|of| of.count > 1);
-                private.extend(
-                    several.map(|of| {
-                        (raised.chat, of.sender, EventBody::MessagesDelivered { up_to_seq, user_id })
-                    }),
-                );
+                // It names the member: in a large group each sender would be told of each member.
+                let names = !raised.group || raised.marks.len() <= SMALL_GROUP;
+                if status == Status::Delivered && of.count > 1 && names {
+                    let (up_to_seq, user_id) = (raised.shown_delivered.1, raised.user);
+                    news.several.push(EventBody::MessagesDelivered { up_to_seq, user_id });
+                }
             }
         }
-        for ((chat, sender), News { group, sight, marks, delivered, read }) in news {
+        drop(owed);
+        self.owing.notify_one();
+    }
+
+    /// Tells senders what they are owed, until `stop`. Commits of several lanes and callers may know nothing of each other: so
+    /// one tells it all, and reads before it does how things stand.
+    async fn pay(&self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = self.owing.notified() => {}
+                () = stop.cancelled() => return,
+            }
+            while !self.pay_once().await {
+                tokio::select! {
+                    () = tokio::time::sleep(PAY_RETRY) => {}
+                    () = stop.cancelled() => return,
+                }
+            }
+        }
+    }
+
+    /// Whether nothing is owed any more.
+    async fn pay_once(&self) -> bool {
+        let owed = std::mem::take(&mut *lock(&self.owed));
+        if owed.is_empty() {
+            return true;
+        }
+        let chats: BTreeSet<ChatId> = owed.keys().map(|(chat, _)| *chat).collect();
+        let marks = match self.base.store.list_marks(chats.into_iter().collect()).await {
+            Ok(marks) => marks,
+            Err(error) => {
+                tracing::warn!(%error, "senders are told later how far their messages got");
+                let mut again = lock(&self.owed);
+                for (place, news) in owed {
+                    again.entry(place).or_insert_with(|| News::of(news.group)).add(news);
+                }
+                return false;
+            }
+        };
+        for ((chat, sender), News { group, sight, delivered, read, several }) in owed {
+            let marks = marks.get(&chat).map(Vec::as_slice).unwrap_or_default();
             // READ raises DELIVERED, but a sender may have been told of that before.
-            for body in statuses(group, marks, sender, sight, BTreeSet::from([read, delivered])) {
+            let statuses = statuses(group, marks, sender, sight, BTreeSet::from([read, delivered]));
+            for body in statuses.into_iter().chain(several) {
                 self.tell(chat, sender, body, None);
             }
         }
-        for (chat, sender, body) in private {
-            self.tell(chat, sender, body, None);
-        }
+        true
     }
 
     fn announce_own(&self, raised: &Raised, origin: Option<SessionId>) {
@@ -244,19 +296,30 @@ impl Receipts {
     }
 }
 
-/// What a sender is to be told of a chat.
-struct News<'a> {
+/// What a sender is owed of a chat.
+struct News {
     group: bool,
     sight: Sight,
-    marks: &'a [Mark],
     /// Their newest message that is newly DELIVERED to somebody, and READ by somebody; 0: none.
     delivered: Seq,
     read: Seq,
+    /// That several were delivered at once.
+    several: Vec<EventBody>,
 }
 
-impl<'a> News<'a> {
-    fn of(raised: &'a Raised, sight: Sight) -> Self {
-        Self { group: raised.group, sight, marks: &raised.marks, delivered: 0, read: 0 }
+impl News {
+    fn of(group: bool) -> Self {
+        Self { group, sight: Sight::Nothing, delivered: 0, read: 0, several: Vec::new() }
+    }
+
+    /// What was owed before and could not be told.
+    fn add(&mut self, earlier: Self) {
+        if self.delivered.max(self.read) == 0 {
+            self.sight = earlier.sight;
+        }
+        self.delivered = self.delivered.max(earlier.delivered);
+        self.read = self.read.max(earlier.read);
+        self.several.splice(0..0, earlier.several);
     }
 }
 

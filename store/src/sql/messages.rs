@@ -12,7 +12,7 @@ use super::{
     read,
     receipts::{RaiseWatermarks, list_receipts},
     statement::{Sql, statements},
-    stays::Entitlement,
+    stays::{Entitlement, find_marks},
     transaction::Tx,
     users::{USER_COLUMNS, as_page, read_user, user_columns},
     value::{Arg, Table, args},
@@ -325,6 +325,10 @@ impl Log for SqlStore {
 
     async fn find_message(&self, user: UserId, message: RowId) -> Result<Option<MessageView>> {
         read!(self, |tx| find_message(tx, user, message).await?)
+    }
+
+    async fn list_marks(&self, chats: Vec<ChatId>) -> Result<HashMap<ChatId, Vec<Mark>>> {
+        read!(self, single | tx | find_marks(tx, chats.iter().copied()).await?)
     }
 
     async fn list_receipts(&self, user: UserId, query: ReceiptsQuery) -> Result<ReceiptsPage> {
