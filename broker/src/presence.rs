@@ -364,8 +364,7 @@ impl State {
             let is_news = is_new(Some(tracked.told_at)) || is_new(Some(contact.changed_at));
             return (since.is_none() || is_news).then(|| tracked.shown(now));
         }
-        let is_news = is_new(contact.last_seen_at) || is_new(Some(contact.changed_at));
-        is_news.then_some((PresenceState::Offline, contact.last_seen_at))
+        is_new(contact.last_seen_at).then_some((PresenceState::Offline, contact.last_seen_at))
     }
 
     /// Takes note of with whom a user shares presence; who enters is told and shown how things stand, who leaves that nothing

@@ -78,7 +78,7 @@ pub struct OpenedSession {
     pub fence: SessionFence,
     /// Session Present.
     pub present: bool,
-    /// From when on it must ask how things stand; `None`: the session is new.
+    /// From when on it must ask how things stand, negative if it was never told that; `None`: the session is new.
     pub left_at: Option<Timestamp>,
     /// The filters, as [`SaveSubscriptions::filters`] stored them; empty for none.
     pub filters: String,
@@ -128,7 +128,7 @@ pub struct CloseSession {
     pub expiry_secs: u32,
     /// Plain lane: what was not stored yet.
     pub settle: Settle,
-    /// From when on it must ask how things stand when it comes back.
+    /// From when on it must ask how things stand when it comes back; negative if it was never told that.
     pub left_at: Timestamp,
     /// Whether the client took its will back; else it is due after its delay, or with the session's end if that is sooner.
     pub discard_will: bool,

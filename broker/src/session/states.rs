@@ -22,6 +22,8 @@ use uuid::Uuid;
 pub(super) const MAX_WAITING: usize = 256;
 /// Questions that wait, two of a SUBSCRIBE; then the connection reads no further.
 const MAX_WISHES: usize = 16;
+/// When nothing has happened yet.
+const NEVER: Timestamp = Timestamp(0);
 /// So long before a session was left, or an event was lost, things may have changed of which it was not told: commits and what
 /// is told of them take their time.
 const MARGIN: Duration = Duration::from_secs(15);
@@ -127,7 +129,7 @@ struct Wish {
 impl Wish {
     /// From when on it would be asked again; how things stand: from the beginning.
     fn asked_from(&self) -> Timestamp {
-        self.query.since.map_or(Timestamp(0), |since| since.plus(MARGIN))
+        self.query.since.map_or(NEVER, |since| since.plus(MARGIN))
     }
 }
 
@@ -145,16 +147,23 @@ impl States {
     /// For a session that comes back, left at that time.
     pub(super) fn resume(&mut self, told: ToldStates, left_at: Timestamp, covers: &[Arc<Subscription>]) {
         self.told = told;
-        self.wish(covers, Some(left_at));
+        if left_at < NEVER {
+            self.wish(covers, None, None);
+        }
+        self.wish(covers, Some(Timestamp(left_at.0.abs())), None);
     }
 
     /// Asks how things stand for these subscriptions.
-    fn wish(&mut self, subscriptions: &[Arc<Subscription>], since: Option<Timestamp>) {
-        let since = since.map(|since| since.minus(MARGIN));
-        let retained = since.is_none().then(|| subscriptions.into());
+    fn wish(
+        &mut self,
+        subscriptions: &[Arc<Subscription>],
+        since: Option<Timestamp>,
+        retained: Option<&Arc<[Arc<Subscription>]>>,
+    ) {
+        let since = since.map(|since| since.minus(MARGIN).max(NEVER));
         for family in families(subscriptions) {
             let query = StateQuery { family, since, after: None };
-            self.wishes.push_back(Wish { query, retained: retained.clone() });
+            self.wishes.push_back(Wish { query, retained: retained.cloned() });
         }
     }
 
@@ -173,11 +182,14 @@ impl States {
     }
 
     /// From when on a session that was heard of last at `heard_at` must ask, when it comes back: what it was not told is not
-    /// forgotten.
+    /// forgotten. Negative: it was not told how things stand at all.
     pub(super) fn left_at(&self, heard_at: Timestamp) -> Timestamp {
         let wishes = self.wishes.iter().map(Wish::asked_from);
-        let waiting = self.waiting.iter().map(|waiting| waiting.since);
-        wishes.chain(waiting).chain(self.lost_since).fold(heard_at, Timestamp::min)
+        let open = wishes.chain(self.waiting.iter().map(|waiting| waiting.since)).chain(self.lost_since);
+        let (never, since): (Vec<_>, Vec<_>) = open.partition(|since| *since == NEVER);
+        let left_at = since.into_iter().fold(heard_at, Timestamp::min);
+        // It is not new when it comes back, and must be told, too, how things stood.
+        if never.is_empty() { left_at } else { Timestamp(-left_at.0) }
     }
 
     fn lose(&mut self, at: Timestamp) {
@@ -263,7 +275,7 @@ impl Session {
 
     /// How things stand is due to these new subscriptions.
     pub(super) fn wish_states(&mut self, subscriptions: &[Arc<Subscription>]) {
-        self.states.wish(subscriptions, None);
+        self.states.wish(subscriptions, None, Some(&subscriptions.into()));
     }
 
     pub(super) fn poll_state(&mut self) -> Option<Out> {
@@ -297,7 +309,7 @@ impl Session {
             && let Some(since) = self.states.lost_since.take()
         {
             let all = self.subscriptions.all();
-            self.states.wish(&all, Some(since));
+            self.states.wish(&all, Some(since), None);
         }
         None
     }

@@ -246,19 +246,28 @@ fn what_was_not_told_before_the_end_is_asked_for_again() {
     let left_at = |machine: &Machine| machine.session.left_at(LEFT_AT, machine.now);
     let mut resumed = Machine::new(Start {
         filters: filters(&[(RECEIPTS, Qos::AtMostOnce)]),
-        left_at: Some(Timestamp(5_000)),
+        left_at: Some(Timestamp(500_000)),
         ..start()
     });
-    assert_eq!(left_at(&resumed), Timestamp(5_000), "nothing was asked yet");
+    assert_eq!(left_at(&resumed), Timestamp(500_000), "nothing was asked yet");
     asked(&mut resumed);
     resumed.session.handle_states(vec![status(1, 3, LEFT_AT.0)], None);
-    assert_eq!(left_at(&resumed), Timestamp(5_000), "what was read was not sent yet");
+    assert_eq!(left_at(&resumed), Timestamp(500_000), "what was read was not sent yet");
     resumed.written();
     assert_eq!(left_at(&resumed), LEFT_AT);
     let mut fresh = Machine::new(start());
     fresh.subscribe(RECEIPTS, Qos::AtMostOnce);
     save(&mut fresh);
-    assert_eq!(left_at(&fresh), Timestamp(0), "how things stand was never told");
+    let never_told = left_at(&fresh);
+    assert_eq!(never_told, Timestamp(-LEFT_AT.0), "how things stand was never told");
+    let filters = filters(&[(RECEIPTS, Qos::AtMostOnce)]);
+    let mut back = Machine::new(Start { filters, left_at: Some(never_told), ..start() });
+    assert_eq!(asked(&mut back)[0].since, None);
+    back.session.handle_states(vec![status(1, 3, 0)], None);
+    assert_eq!(told(&mut back), live(&["3"]));
+    assert!(asked(&mut back)[0].since.is_some());
+    back.session.handle_states(vec![status(1, 3, 0), status(2, 3, 0)], None);
+    assert_eq!(told(&mut back), live(&["3"]), "not twice");
 }
 
 #[test]
