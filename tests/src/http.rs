@@ -106,9 +106,17 @@ impl Http {
         body: impl Into<Vec<u8>>,
     ) -> Answer {
         let what = format!("{method} {path}");
-        let sent = self.try_request(method, path, Some((content_type, body.into())));
-        let answer = within(format!("the answer to {what}"), sent).await;
-        answer.unwrap_or_else(|error| panic!("{what}: {error:?}"))
+        let body = body.into();
+        let mut failed = None;
+        // A server that refuses a body may answer and close before it was sent: then the answer can be lost.
+        for _ in 0..3 {
+            let sent = self.try_request(method.clone(), path, Some((content_type, body.clone())));
+            match within(format!("the answer to {what}"), sent).await {
+                Ok(answer) => return answer,
+                Err(error) => failed = Some(error),
+            }
+        }
+        panic!("{what}: {failed:?}")
     }
 
     /// A request whose connection may break.
