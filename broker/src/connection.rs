@@ -6,7 +6,7 @@ mod subscribing;
 
 use crate::{
     command::{self, Ended, Publisher},
-    delivery::{Delivery, Ending, SharedEvent},
+    delivery::{Delivery, Ending, SharedEvent, StateEvent},
     format::Format,
     packet::{In, Out, Reason, Version},
     plain::{Item, Routes, wills::Wills},
@@ -248,7 +248,7 @@ enum Done {
     Queue(QueuePage),
     CursorsSaved(curlew_domain::Result<bool>),
     Read(Page),
-    States(Vec<(StateTopic, Arc<SharedEvent>)>, Option<Uuid>),
+    States(Vec<StateEvent>, Option<Uuid>),
     Stays(Vec<StayEnd>),
     Authenticated(curlew_domain::Result<Option<Principal>>),
 }
@@ -478,11 +478,8 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
                 self.tasks.push(read_states(Arc::clone(&self.edge), self.me, query).boxed());
             }
             Action::SaveCursors(cursors) => {
-                let (edge, me, fence) = (Arc::clone(&self.edge), self.me, self.fence);
-                let save = async move {
-                    edge.services.receipts.settle(me).await;
-                    edge.services.sessions.save_cursors(fence, cursors).await
-                };
+                let (sessions, me, fence) = (Arc::clone(&services.sessions), self.me, self.fence);
+                let save = async move { sessions.save_cursors(fence, me, cursors).await };
                 self.tasks.push(save.map(Done::CursorsSaved).boxed());
             }
             Action::Read { stream, after } => {
@@ -686,8 +683,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
         if expiry_secs > 0 {
             registration.park(session.park(edge.clock.now()));
         }
-        edge.services.receipts.settle(me).await;
-        if let Err(error) = edge.services.sessions.close(fence, end).await {
+        if let Err(error) = edge.services.sessions.close(fence, me, end).await {
             tracing::warn!(%error, "the session's end could not be stored; what it acknowledged last may come again");
         }
         edge.wills.look();
@@ -774,13 +770,13 @@ async fn read_receipts(
     me: UserId,
     chats: FollowChats,
     query: &StateQuery,
-) -> curlew_domain::Result<(Vec<(StateTopic, Arc<SharedEvent>)>, Option<Uuid>)> {
+) -> curlew_domain::Result<(Vec<StateEvent>, Option<Uuid>)> {
     let (since, after) = (query.since, query.after.map(ChatId::from));
     let query = ReceiptsQuery { chats, since, after, limit: STATE_PAGE as u32 };
     let (events, next) = edge.services.receipts.list(me, query).await?;
-    let shared = events.into_iter().filter_map(|event| {
-        Some((StateTopic::Receipts(event.chat_id?), Arc::new(SharedEvent::new(Arc::new(event)))))
-    });
+    let shared = events
+        .into_iter()
+        .filter_map(|event| Some((StateTopic::Receipts(event.chat_id?), SharedEvent::new(event))));
     Ok((shared.collect(), next.map(ChatId::uuid)))
 }
 

@@ -69,9 +69,9 @@ pub struct SharedEvent {
 }
 
 impl SharedEvent {
-    /// Not encoded yet.
-    pub fn new(event: Arc<Event>) -> Self {
-        Self { event, payload: Encodings::default() }
+    /// For all who get it; not encoded yet.
+    pub fn new(event: impl Into<Arc<Event>>) -> Arc<Self> {
+        Arc::new(Self { event: event.into(), payload: Encodings::default() })
     }
 
     /// The payload.
@@ -79,6 +79,9 @@ impl SharedEvent {
         self.payload.get(format, || format.encode(&self.event))
     }
 }
+
+/// A state event, and of what.
+pub type StateEvent = (StateTopic, Arc<SharedEvent>);
 
 /// What a connection is told.
 #[derive(Clone, Debug)]

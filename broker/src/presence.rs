@@ -9,7 +9,7 @@ mod tests;
 
 use crate::{
     connection::Edge,
-    delivery::SharedEvent,
+    delivery::{SharedEvent, StateEvent},
     session::{StateQuery, StateTopic},
 };
 use curlew_domain::{
@@ -29,7 +29,7 @@ use std::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// Users told of in one go, between which nothing else waits.
+/// Users told of before it is looked again who is due.
 const BATCH: usize = 64;
 /// Contacts of so many users are read at once.
 const READS: usize = 8;
@@ -306,7 +306,7 @@ impl Presence {
         for (to, of, told, seen_at) in news {
             let event = events
                 .entry((of, told))
-                .or_insert_with(|| Arc::new(SharedEvent::new(Arc::new(presence.event(of, told, seen_at)))));
+                .or_insert_with(|| SharedEvent::new(presence.event(of, told, seen_at)));
             edge.registry.tell_state(to, StateTopic::Presence(of), event);
         }
     }
@@ -320,7 +320,7 @@ impl Presence {
         users: Option<&[UserId]>,
         query: &StateQuery,
         limit: usize,
-    ) -> Result<(Vec<(StateTopic, Arc<SharedEvent>)>, Option<UserId>)> {
+    ) -> Result<(Vec<StateEvent>, Option<UserId>)> {
         let presence = &edge.services.presence;
         let after = query.after.map(UserId::from);
         let mut contacts = presence.list_contacts(viewer).await?;
@@ -336,8 +336,8 @@ impl Presence {
         let state = self.lock();
         let shown = contacts.iter().filter_map(|contact| {
             let (told, seen_at) = state.shown(contact, since, now)?;
-            let event = presence.event(contact.user, told, seen_at);
-            Some((StateTopic::Presence(contact.user), Arc::new(SharedEvent::new(Arc::new(event)))))
+            let event = SharedEvent::new(presence.event(contact.user, told, seen_at));
+            Some((StateTopic::Presence(contact.user), event))
         });
         Ok((shown.collect(), next))
     }

@@ -322,7 +322,7 @@ impl Registry {
     pub fn signal(&self, chat: ChatId, message: &Arc<PlainMessage>, from: SessionId) {
         let state = self.lock();
         for user in state.chats.get(&chat).into_iter().flat_map(HashMap::keys) {
-            for handle in state.users.get(user).into_iter().flat_map(|online| &online.handles) {
+            for handle in state.handles(*user) {
                 let _ = handle.inbox.try_send(Delivery::Signal(Arc::clone(message), from));
             }
         }
@@ -332,7 +332,7 @@ impl Registry {
     /// leaves room for what matters more.
     pub fn tell_state(&self, to: UserId, topic: StateTopic, event: &Arc<SharedEvent>) {
         let state = self.lock();
-        for handle in state.users.get(&to).into_iter().flat_map(|online| &online.handles) {
+        for handle in state.handles(to) {
             handle.tell_state(topic, event);
         }
     }
@@ -342,7 +342,7 @@ impl Registry {
         let state = self.lock();
         let members = state.chats.get(&chat).into_iter().flat_map(HashMap::keys);
         for user in members.filter(|user| **user != typer) {
-            for handle in state.users.get(user).into_iter().flat_map(|online| &online.handles) {
+            for handle in state.handles(*user) {
                 if handle.inbox.capacity() >= INBOX / 2 {
                     let _ = handle.inbox.try_send(Delivery::Typing(chat, Arc::clone(event)));
                 }
@@ -413,6 +413,11 @@ impl Registry {
 }
 
 impl State {
+    /// The user's connections.
+    fn handles(&self, user: UserId) -> impl Iterator<Item = &Arc<Handle>> {
+        self.users.get(&user).into_iter().flat_map(|online| &online.handles)
+    }
+
     /// Whether the connection is the one that has its session now.
     fn holds(&self, handle: &Handle) -> bool {
         self.keys.get(&handle.key).is_some_and(|holder| holder.number == handle.number)
@@ -490,7 +495,7 @@ impl State {
     }
 
     fn tell(&self, user: UserId, delivery: &Delivery) {
-        for handle in self.users.get(&user).into_iter().flat_map(|online| &online.handles) {
+        for handle in self.handles(user) {
             handle.tell(delivery.clone());
         }
     }
@@ -575,9 +580,8 @@ impl Relay for Registry {
     fn notify(&self, to: UserId, event: Arc<Event>, except: Option<SessionId>) {
         let Some(chat) = event.chat_id else { return };
         let state = self.lock();
-        let Some(online) = state.users.get(&to) else { return };
-        let shared = Arc::new(SharedEvent::new(event));
-        for handle in online.handles.iter().filter(|handle| Some(handle.fence.session) != except) {
+        let shared = SharedEvent::new(event);
+        for handle in state.handles(to).filter(|handle| Some(handle.fence.session) != except) {
             handle.tell_state(StateTopic::Receipts(chat), &shared);
         }
     }
@@ -595,7 +599,6 @@ impl Relay for Registry {
 
     async fn online_devices(&self, user: UserId) -> Vec<DeviceId> {
         let state = self.lock();
-        let handles = state.users.get(&user).into_iter().flat_map(|online| &online.handles);
-        handles.map(|handle| handle.key.device).collect()
+        state.handles(user).map(|handle| handle.key.device).collect()
     }
 }

@@ -7,7 +7,7 @@ use curlew_domain::{
 };
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 use tokio::sync::Notify;
@@ -120,7 +120,7 @@ impl Typing {
 pub fn tell(edge: &Edge, chat: ChatId, user: UserId, typing: bool) {
     let body = EventBody::UserTyping { user_id: user, typing };
     let event = Event::live(edge.entropy.uuid(), edge.clock.now(), Some(chat), body);
-    edge.registry.tell_typing(chat, user, &Arc::new(SharedEvent::new(Arc::new(event))));
+    edge.registry.tell_typing(chat, user, &SharedEvent::new(event));
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use crate::{
     session::FollowChats,
 };
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 use utoipa::ToSchema;
 
 /// How far a message got. SENT < DELIVERED < READ.
@@ -75,6 +74,11 @@ pub enum Sight {
 impl Sight {
     /// All of it.
     pub const FULL: Self = Self::Beyond(0);
+
+    /// Of somebody who `hides` what they read, or was not shown what others had read up to `floor`.
+    pub fn of(hides: bool, floor: Seq) -> Self {
+        if hides { Self::Nothing } else { Self::Beyond(floor) }
+    }
 
     /// How far the member has read, as shown.
     pub fn read_of(self, mark: &Mark) -> Seq {
@@ -207,8 +211,6 @@ pub struct Raised {
     pub delivered_of: Vec<Concerned>,
     /// Whose messages lie in what is newly shown as READ.
     pub read_of: Vec<Concerned>,
-    /// Watermarks of all stays of the chat afterwards, as shown; empty when nobody is concerned.
-    pub marks: Arc<Vec<Mark>>,
 }
 
 /// A sender, still a member, whose messages were newly covered.

@@ -118,6 +118,7 @@ impl Services {
     pub async fn new(base: Base, accounts: AccountsConfig, limits: Limits) -> Result<Self> {
         let content_key = base.store.content_key().await?;
         let bcrypt = Arc::new(Bcrypt::new(accounts.bcrypt_cost));
+        let receipts = Arc::new(Receipts::new(base.clone()));
         Ok(Self {
             accounts: Arc::new(Accounts::new(base.clone(), accounts, Arc::clone(&bcrypt))),
             profiles: Arc::new(Profiles::new(base.clone(), bcrypt)),
@@ -125,10 +126,10 @@ impl Services {
             contacts: Arc::new(Contacts::new(base.clone())),
             chats: Arc::new(Chats::new(base.clone(), limits.membership)),
             messaging: Arc::new(Messaging::new(base.clone(), limits, content_key)),
-            receipts: Arc::new(Receipts::new(base.clone())),
             notifications: Arc::new(Notifications::new(base.clone())),
             presence: Arc::new(Presence::new(base.clone())),
-            sessions: Arc::new(Sessions::new(base.clone())),
+            sessions: Arc::new(Sessions::new(base.clone(), Arc::clone(&receipts))),
+            receipts,
             plain: Arc::new(Plain::new(base)),
         })
     }

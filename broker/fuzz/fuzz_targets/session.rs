@@ -33,7 +33,7 @@ use uuid::Uuid;
 /// A receipt event of the chat.
 fn receipt(chat: ChatId) -> Arc<SharedEvent> {
     let body = EventBody::MessageStatus { message_seq: 1, status: Status::Read };
-    Arc::new(SharedEvent::new(Arc::new(Event::live(Uuid::nil(), Timestamp(1), Some(chat), body))))
+    SharedEvent::new(Event::live(Uuid::nil(), Timestamp(1), Some(chat), body))
 }
 
 #[derive(Arbitrary, Debug)]

@@ -35,7 +35,6 @@ impl Subscribing {
         let _quiet = if self.retained.is_empty() { None } else { Some(self.lane.retaining.write().await) };
         let Self { fence, me, ref filters, ref follow, ref cursors, .. } = self;
         let sessions = &edge.services.sessions;
-        edge.services.receipts.settle(me).await;
         match sessions.save_subscriptions(fence, me, filters.clone(), follow.clone(), cursors.clone()).await {
             Ok(Some(cursors)) => match self.send_retained(&edge).await {
                 Ok(retained) => Done::SubscriptionsSaved(Ok(Some((cursors, retained)))),

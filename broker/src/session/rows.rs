@@ -135,12 +135,7 @@ impl Session {
 
     fn send_live(&mut self, topic: String, grant: Grant, payload: impl FnOnce() -> Bytes) {
         if self.out.len() < MAX_OUT && !self.closed {
-            let properties =
-                PublishProperties { subscription_ids: grant.ids, ..PublishProperties::default() };
-            let (qos, payload) = (Qos::AtMostOnce, payload());
-            let publish =
-                Publish { topic, payload, qos, dup: false, retain: false, packet_id: None, properties };
-            self.out.push_back(Out::Publish(Box::new(publish)));
+            self.out.push_back(unnumbered(topic, grant.ids, false, payload()));
         }
     }
 
@@ -204,4 +199,11 @@ impl Session {
             None => {}
         }
     }
+}
+
+/// A publication at QoS 0.
+pub(super) fn unnumbered(topic: String, subscription_ids: Vec<u32>, retain: bool, payload: Bytes) -> Out {
+    let properties = PublishProperties { subscription_ids, ..PublishProperties::default() };
+    let qos = Qos::AtMostOnce;
+    Out::Publish(Box::new(Publish { topic, payload, qos, dup: false, retain, packet_id: None, properties }))
 }

@@ -2,10 +2,10 @@
 //! subscription, to a session that comes back, and when events were lost on the way: it is read, and what happens meanwhile
 //! is sent after it, so that nothing older follows what is newer.
 
-use super::{Action, Session, Subscription, subscriptions::Grant};
+use super::{Action, Session, Subscription, rows::unnumbered, subscriptions::Grant};
 use crate::{
-    delivery::SharedEvent,
-    packet::{Out, Publish, PublishProperties, Qos},
+    delivery::{SharedEvent, StateEvent},
+    packet::Out,
     topic::{self, Which},
 };
 use curlew_domain::{
@@ -200,29 +200,22 @@ impl States {
 /// What state these subscriptions select.
 fn families(subscriptions: &[Arc<Subscription>]) -> Vec<StateFamily> {
     let covers = || subscriptions.iter().map(|subscription| &subscription.granted.covers);
-    let mut families = Vec::new();
-    let mut chats = Vec::new();
-    for which in covers().filter_map(|covers| covers.receipts) {
+    let receipts = selected(covers().filter_map(|covers| covers.receipts))
+        .map(|chats| StateFamily::Receipts(chats.map_or(FollowChats::All, FollowChats::Only)));
+    let presence = selected(covers().filter_map(|covers| covers.presence)).map(StateFamily::Presence);
+    receipts.into_iter().chain(presence).collect()
+}
+
+/// What all of these come to: `None` for nothing, `Some(None)` for all.
+fn selected<T>(which: impl Iterator<Item = Which<T>>) -> Option<Option<Vec<T>>> {
+    let mut named = Vec::new();
+    for which in which {
         match which {
-            Which::All => families = vec![StateFamily::Receipts(FollowChats::All)],
-            Which::One(chat) => chats.push(chat),
+            Which::All => return Some(None),
+            Which::One(one) => named.push(one),
         }
     }
-    if families.is_empty() && !chats.is_empty() {
-        families.push(StateFamily::Receipts(FollowChats::Only(chats)));
-    }
-    let mut users = Vec::new();
-    let mut everybody = false;
-    for which in covers().filter_map(|covers| covers.presence) {
-        match which {
-            Which::All => everybody = true,
-            Which::One(user) => users.push(user),
-        }
-    }
-    if everybody || !users.is_empty() {
-        families.push(StateFamily::Presence((!everybody).then_some(users)));
-    }
-    families
+    (!named.is_empty()).then_some(Some(named))
 }
 
 impl Session {
@@ -251,7 +244,7 @@ impl Session {
     }
 
     /// What [`Action::ReadStates`] asked for, and from where it goes on.
-    pub fn handle_states(&mut self, events: Vec<(StateTopic, Arc<SharedEvent>)>, next: Option<Uuid>) {
+    pub fn handle_states(&mut self, events: Vec<StateEvent>, next: Option<Uuid>) {
         let states = &mut self.states;
         states.asked = false;
         let Some(wish) = states.wishes.front_mut() else { return };
@@ -291,17 +284,9 @@ impl Session {
             if let StateTopic::Receipts(chat) = topic {
                 self.states.told.note(event.event.at, chat, &event.event.body);
             }
-            let properties = PublishProperties { subscription_ids: ids, ..PublishProperties::default() };
-            return Some(Out::Publish(Box::new(Publish {
-                topic: topic.name(),
-                payload: event.payload(self.format),
-                qos: Qos::AtMostOnce,
-                dup: false,
-                // [MQTT-3.3.1-8], [MQTT-3.3.1-12], [MQTT-3.3.1-13]
-                retain: retained.is_some() || retain_as_published,
-                packet_id: None,
-                properties,
-            })));
+            // [MQTT-3.3.1-8], [MQTT-3.3.1-12], [MQTT-3.3.1-13]
+            let retain = retained.is_some() || retain_as_published;
+            return Some(unnumbered(topic.name(), ids, retain, event.payload(self.format)));
         }
         // Not while a question is open: the next one knows of all that is lost until then.
         if !self.states.asked

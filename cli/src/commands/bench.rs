@@ -13,6 +13,7 @@ use crate::{config::CommonFlags, failure::Failure, output::OutputOpts};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use rumqttc::MqttOptions;
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::{fs, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{sync::Semaphore, task::JoinSet};
@@ -159,6 +160,19 @@ impl Target {
         options.set_clean_session(true).set_keep_alive(Duration::from_mins(1));
         options
     }
+}
+
+/// Measures a server, and prints the report.
+fn run_on<T: Serialize>(
+    opts: &TargetOpts,
+    measure: impl AsyncFnOnce(&Target) -> anyhow::Result<T>,
+    text: impl FnOnce(&T) -> String,
+) -> Result<(), Failure> {
+    let target = Target::resolve(opts)?;
+    super::block_on(async {
+        let report = measure(&target).await.map_err(|error| failed(&error))?;
+        opts.output.print(&report, text)
+    })
 }
 
 fn failed(error: &anyhow::Error) -> Failure {

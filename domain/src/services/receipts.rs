@@ -141,9 +141,8 @@ impl Receipts {
         self.flush(.., |_| true).await;
     }
 
-    /// Stores what was collected of this user. To be called before it is stored that a session has acknowledged it, so that a
-    /// crash has it acknowledged again, and never swallows it.
-    pub async fn settle(&self, user: UserId) {
+    /// Stores what was collected of this user.
+    pub(super) async fn settle(&self, user: UserId) {
         let all = (user, Uuid::nil().into())..=(user, Uuid::max().into());
         self.flush(all, |_| true).await;
     }
@@ -165,7 +164,6 @@ impl Receipts {
                 // A refusal: the member left meanwhile.
                 Ok(raised) => {
                     self.forget(batch);
-                    raised.iter().flatten().for_each(|raised| self.learn_delay(raised));
                     self.announce(raised.iter().flatten());
                 }
                 Err(error) => {
@@ -196,19 +194,12 @@ impl Receipts {
         stored
     }
 
-    fn learn_delay(&self, raised: &Raised) {
-        let delay = match raised.marks.len() {
-            _ if !raised.group => return,
-            // Nobody was concerned: the size was not read.
-            0 => return,
-            1..=SMALL_GROUP => SMALL,
-            _ => LARGE,
-        };
+    fn learn_delay(&self, group: ChatId, small: bool) {
         let mut delays = lock(&self.delays);
         if delays.len() >= MAX_SIZES {
             delays.clear();
         }
-        delays.insert(raised.chat, delay);
+        delays.insert(group, if small { SMALL } else { LARGE });
     }
 
     /// Senders are owed news of what was committed: of a chat each of them once, however many raises concern them.
@@ -221,9 +212,7 @@ impl Receipts {
                 news.sight = of.sight;
                 let newest = if status == Status::Read { &mut news.read } else { &mut news.delivered };
                 *newest = of.newest.max(*newest);
-                // It names the member: in a large group each sender would be told of each member.
-                let names = !raised.group || raised.marks.len() <= SMALL_GROUP;
-                if status == Status::Delivered && of.count > 1 && names {
+                if status == Status::Delivered && of.count > 1 {
                     let (up_to_seq, user_id) = (raised.shown_delivered.1, raised.user);
                     news.several.push(EventBody::MessagesDelivered { up_to_seq, user_id });
                 }
@@ -272,6 +261,12 @@ impl Receipts {
             let marks = marks.get(&chat).map(Vec::as_slice).unwrap_or_default();
             // READ raises DELIVERED, but a sender may have been told of that before.
             let statuses = statuses(group, marks, sender, sight, BTreeSet::from([read, delivered]));
+            let small = marks.len() <= SMALL_GROUP;
+            if group {
+                self.learn_delay(chat, small);
+            }
+            // That several came names the member: in a large group each sender would be told of each member.
+            let several = several.into_iter().filter(|_| small || !group);
             for body in statuses.into_iter().chain(several) {
                 self.tell(chat, sender, body, None);
             }

@@ -1,6 +1,6 @@
 //! MQTT sessions: opened at CONNECT, fenced by their generation, closed with the connection.
 
-use super::Base;
+use super::{Base, Receipts};
 use crate::{
     account::Principal,
     clock::Timestamp,
@@ -9,7 +9,7 @@ use crate::{
     plain::{NewWill, PlainMessage, Settle},
     session::{CloseSession, Cursors, Follow, OpenSession, OpenedSession, SaveSubscriptions, SessionFence},
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// A session lasts at most this long without its connection.
 pub const MAX_EXPIRY: Duration = Duration::from_hours(60 * 24);
@@ -57,15 +57,17 @@ pub struct SessionEnd {
     pub discard_will: bool,
 }
 
-/// MQTT sessions.
+/// MQTT sessions. That one has acknowledged something is stored only after what follows from it for receipts, so that a
+/// crash has it acknowledged again, and never swallows it.
 pub struct Sessions {
     base: Base,
+    receipts: Arc<Receipts>,
 }
 
 impl Sessions {
     /// The service.
-    pub fn new(base: Base) -> Self {
-        Self { base }
+    pub fn new(base: Base, receipts: Arc<Receipts>) -> Self {
+        Self { base, receipts }
     }
 
     /// Takes the next generation of a session.
@@ -99,17 +101,20 @@ impl Sessions {
         (previous, follow): (Follow, Follow),
         cursors: Cursors,
     ) -> Result<Option<Cursors>> {
+        self.receipts.settle(user).await;
         let save = SaveSubscriptions { fence, user, filters, previous, follow, cursors };
         self.base.store.save_subscriptions(save).await
     }
 
     /// Stores the cursor map; `false` when superseded.
-    pub async fn save_cursors(&self, fence: SessionFence, cursors: Cursors) -> Result<bool> {
+    pub async fn save_cursors(&self, fence: SessionFence, user: UserId, cursors: Cursors) -> Result<bool> {
+        self.receipts.settle(user).await;
         self.base.store.save_cursors(fence, cursors).await
     }
 
     /// Stores how a session is left at the end of its connection; `false` when superseded.
-    pub async fn close(&self, fence: SessionFence, end: SessionEnd) -> Result<bool> {
+    pub async fn close(&self, fence: SessionFence, user: UserId, end: SessionEnd) -> Result<bool> {
+        self.receipts.settle(user).await;
         let SessionEnd { cursors, settle, expiry_secs, left_at, discard_will } = end;
         let at = self.base.now();
         let close = CloseSession { fence, cursors, expiry_secs, settle, left_at, discard_will, at };

@@ -4,7 +4,7 @@ use super::{
     chats::view::hides_read,
     messages::append::{pair_blocked, standing},
     statement::{Sql, statements},
-    stays::{MovedMark, find_marks, find_moved_marks},
+    stays::{MovedMark, find_moved_marks},
     transaction::Tx,
     value::{Table, args},
     writer::{Place, Scope, Write},
@@ -20,10 +20,7 @@ use curlew_domain::{
     rules::require_member,
     session::FollowChats,
 };
-use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    sync::Arc,
-};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use uuid::Uuid;
 
 /// Unread messages are counted up to here.
@@ -222,7 +219,6 @@ fn raised(wish: &Raise, before: Stay, after: Stay) -> Raised {
         unread_count: 0,
         delivered_of: Vec::new(),
         read_of: Vec::new(),
-        marks: Arc::default(),
     }
 }
 
@@ -307,13 +303,11 @@ async fn complete(
     let table = Table::of(ranges, |row, (n, chat, user, above, upto)| {
         row.int(n as i64).id(chat.uuid()).id(user.uuid()).seq(above).seq(upto);
     });
-    let mut concerned_chats = BTreeSet::new();
     let concerned = if nobody { Vec::new() } else { tx.fetch(&CONCERNED, args![table]).await? };
     for row in concerned {
         let n = usize::try_from(row.int(0)?).unwrap_or(usize::MAX);
         let Some(Ok(raised)) = outcomes.get_mut(n / 2) else { continue };
-        concerned_chats.insert(raised.chat);
-        let sight = if row.flag(4)? { Sight::Nothing } else { Sight::Beyond(row.seq(5)?) };
+        let sight = Sight::of(row.flag(4)?, row.seq(5)?);
         // Who does not show whether they have read is not shown it.
         if sight == Sight::Nothing && n % 2 == 1 {
             continue;
@@ -321,10 +315,6 @@ async fn complete(
         let of = if n % 2 == 0 { &mut raised.delivered_of } else { &mut raised.read_of };
         of.push(Concerned { sender: row.id(1)?, sight, newest: row.seq(2)?, count: row.count(3)? });
     }
-    let marks =
-        if concerned_chats.is_empty() { HashMap::new() } else { find_marks(tx, concerned_chats).await? };
-    // One copy for all raises of a chat: a group has as many marks as it may have raises.
-    let marks: HashMap<_, _> = marks.into_iter().map(|(chat, marks)| (chat, Arc::new(marks))).collect();
     let read = outcomes.iter().flatten().filter(|raised| raised.read.0 < raised.read.1);
     let unread = count_unread(
         tx,
@@ -336,9 +326,6 @@ async fn complete(
     .await?;
     for raised in outcomes.iter_mut().flatten() {
         raised.unread_count = unread.get(&(raised.chat, raised.user)).copied().unwrap_or(0);
-        if !raised.delivered_of.is_empty() || !raised.read_of.is_empty() {
-            raised.marks = marks.get(&raised.chat).cloned().unwrap_or_default();
-        }
     }
     Ok(())
 }
@@ -406,7 +393,7 @@ async fn list_asked(tx: &mut Tx, user: UserId, query: &ReceiptsQuery) -> Result<
                 group: row.named(1, ChatKind::parse)? == ChatKind::Group,
                 end: row.seq(2)?,
                 read: (row.seq(3)?, row.at(4)?),
-                sight: if hides { Sight::Nothing } else { Sight::Beyond(row.seq(5)?) },
+                sight: Sight::of(hides, row.seq(5)?),
             })
         })
         .collect()

@@ -100,11 +100,7 @@ pub(super) async fn find_marks(
     tx: &mut Tx,
     chats: impl IntoIterator<Item = ChatId>,
 ) -> Result<HashMap<ChatId, Vec<Mark>>, sqlx::Error> {
-    let mut marks: HashMap<ChatId, Vec<Mark>> = HashMap::new();
-    for row in tx.fetch(&MARKS, args![Table::of_ids(chats.into_iter().map(ChatId::uuid))]).await? {
-        marks.entry(row.id(0)?).or_default().push(read_mark(&row)?);
-    }
-    Ok(marks)
+    find_by_chat(tx, chats, read_mark).await
 }
 
 /// Watermarks of a stay, as shown to others, and when they last moved.
@@ -121,10 +117,19 @@ pub(super) async fn find_moved_marks(
     tx: &mut Tx,
     chats: impl IntoIterator<Item = ChatId>,
 ) -> Result<HashMap<ChatId, Vec<MovedMark>>, sqlx::Error> {
-    let mut marks: HashMap<ChatId, Vec<MovedMark>> = HashMap::new();
+    let read =
+        |row: &Row| Ok(MovedMark { mark: read_mark(row)?, delivered_at: row.at(6)?, read_at: row.at(7)? });
+    find_by_chat(tx, chats, read).await
+}
+
+async fn find_by_chat<T>(
+    tx: &mut Tx,
+    chats: impl IntoIterator<Item = ChatId>,
+    read: impl Fn(&Row) -> Result<T, sqlx::Error>,
+) -> Result<HashMap<ChatId, Vec<T>>, sqlx::Error> {
+    let mut marks: HashMap<ChatId, Vec<T>> = HashMap::new();
     for row in tx.fetch(&MARKS, args![Table::of_ids(chats.into_iter().map(ChatId::uuid))]).await? {
-        let moved = MovedMark { mark: read_mark(&row)?, delivered_at: row.at(6)?, read_at: row.at(7)? };
-        marks.entry(row.id(0)?).or_default().push(moved);
+        marks.entry(row.id(0)?).or_default().push(read(&row)?);
     }
     Ok(marks)
 }

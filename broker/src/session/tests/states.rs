@@ -23,7 +23,7 @@ fn user(n: u128) -> UserId {
 }
 
 fn shared(at: i64, chat: Option<ChatId>, body: EventBody) -> Arc<SharedEvent> {
-    Arc::new(SharedEvent::new(Arc::new(Event::live(Uuid::nil(), Timestamp(at), chat, body))))
+    SharedEvent::new(Event::live(Uuid::nil(), Timestamp(at), chat, body))
 }
 
 fn status(n: u128, message_seq: Seq, at: i64) -> (StateTopic, Arc<SharedEvent>) {

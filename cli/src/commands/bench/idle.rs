@@ -1,6 +1,6 @@
 //! `curlew bench idle`: memory of the server for each idle connection.
 
-use super::{Account, Target, TargetOpts, failed, memory, progress};
+use super::{Account, Target, TargetOpts, memory, progress, run_on};
 use crate::{failure::Failure, output::table};
 use anyhow::Context;
 use rumqttc::{AsyncClient, Event, EventLoop, Packet, QoS};
@@ -29,11 +29,7 @@ struct Report {
 
 /// Opens the connections, each subscribed to its user's messages, and reports.
 pub fn run(opts: &Opts) -> Result<(), Failure> {
-    let target = Target::resolve(&opts.target)?;
-    crate::commands::block_on(async {
-        let report = measure(opts, &target).await.map_err(|error| failed(&error))?;
-        opts.target.output.print(&report, text)
-    })
+    run_on(&opts.target, async |target| measure(opts, target).await, text)
 }
 
 async fn measure(opts: &Opts, target: &Target) -> anyhow::Result<Report> {

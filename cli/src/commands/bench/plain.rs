@@ -1,7 +1,7 @@
 //! `curlew bench plain`: messages from publishers to subscribers at QoS 1, pair by pair, through the plain lane, or through
 //! any other broker for comparison.
 
-use super::{Account, Target, TargetOpts, cpu_time, failed, progress};
+use super::{Account, Target, TargetOpts, cpu_time, progress, run_on};
 use crate::{failure::Failure, output::table};
 use anyhow::Context;
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
@@ -46,11 +46,7 @@ struct Report {
 
 /// Connects the pairs, publishes, and reports.
 pub fn run(opts: &Opts) -> Result<(), Failure> {
-    let target = Target::resolve(&opts.target)?;
-    crate::commands::block_on(async {
-        let report = measure(opts, &target).await.map_err(|error| failed(&error))?;
-        opts.target.output.print(&report, text)
-    })
+    run_on(&opts.target, async |target| measure(opts, target).await, text)
 }
 
 async fn measure(opts: &Opts, target: &Target) -> anyhow::Result<Report> {

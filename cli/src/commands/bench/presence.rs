@@ -3,7 +3,7 @@
 use super::{
     Account, Target, TargetOpts, all,
     client::{Client, Credentials, Packet},
-    cpu_time, failed, progress,
+    cpu_time, progress, run_on,
 };
 use crate::{failure::Failure, output::table};
 use anyhow::Context;
@@ -54,11 +54,7 @@ struct Report {
 
 /// Makes the contacts, changes the presence, and reports.
 pub fn run(opts: &Opts) -> Result<(), Failure> {
-    let target = Target::resolve(&opts.target)?;
-    crate::commands::block_on(async {
-        let report = measure(opts, &target).await.map_err(|error| failed(&error))?;
-        opts.target.output.print(&report, text)
-    })
+    run_on(&opts.target, async |target| measure(opts, target).await, text)
 }
 
 async fn measure(opts: &Opts, target: &Target) -> anyhow::Result<Report> {

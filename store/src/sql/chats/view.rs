@@ -130,10 +130,7 @@ pub(in crate::sql) async fn find_sights(
     chats: &[ChatId],
 ) -> Result<HashMap<ChatId, Sight>, sqlx::Error> {
     let table = Table::of_ids(chats.iter().map(|chat| chat.uuid()));
-    let sight = |row: &Row| {
-        let sight = if row.flag(2)? { Sight::Nothing } else { Sight::Beyond(row.seq(1)?) };
-        Ok((row.id(0)?, sight))
-    };
+    let sight = |row: &Row| Ok((row.id(0)?, Sight::of(row.flag(2)?, row.seq(1)?)));
     tx.fetch(&SIGHTS, args![table, viewer]).await?.iter().map(sight).collect()
 }
 
