@@ -183,6 +183,8 @@ both_engines! {
 
     async fn a_block_hides_receipts_both_ways(server) {
         let (alice, bob, chat) = scene(&server).await;
+        // Her device would acknowledge what Bob sends, perhaps before the block.
+        alice.go_offline().await;
         let of_alice = alice.post(&chat, "from alice").await;
         let of_bob = bob.post(&chat, "from bob").await;
         alice.http.post("/contacts/block", json!({ "userId": bob.id })).await.expect(200);
