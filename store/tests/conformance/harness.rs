@@ -116,6 +116,8 @@ pub enum Fate {
     Fail,
     /// Commit, and hide it.
     Hide,
+    /// Commit, and wait before anybody hears of it.
+    Linger,
 }
 
 /// A gate that a test turns.
@@ -154,9 +156,17 @@ impl CommitGate for Gate {
     }
 
     async fn after_commit(&self) -> Result<(), String> {
-        if self.fate.send_if_modified(|fate| std::mem::replace(fate, Fate::Pass) == Fate::Hide) {
+        let hides = |fate: &mut Fate| {
+            let hides = *fate == Fate::Hide;
+            if hides {
+                *fate = Fate::Pass;
+            }
+            hides
+        };
+        if self.fate.send_if_modified(hides) {
             return Err("the acknowledgement was lost".into());
         }
+        self.fate.subscribe().wait_for(|fate| *fate != Fate::Linger).await.unwrap();
         Ok(())
     }
 }
