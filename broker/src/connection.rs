@@ -27,7 +27,7 @@ use curlew_domain::{
     message::Entry,
     plain::QueuePage,
     receipt::{DeliveredOn, ReceiptsQuery},
-    services::{Services, sessions::SessionEnd},
+    services::{Services, messaging::EventPage, sessions::SessionEnd},
     session::{Cursors, FollowChats, SessionFence},
 };
 use futures_util::{
@@ -58,12 +58,12 @@ const READ_ROOM: usize = 1024;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long commands that were read may take to be stored after that.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Rows of one page of the log …
+/// Rows of all logs that are read together …
 const PAGE: u32 = 64;
 /// … and about so many bytes of them.
 const PAGE_BYTES: usize = 64 * 1024;
 /// Pages of all kinds that are read at once: when thousands come back together, each waits its turn.
-const CATCH_UPS: usize = 16;
+const CATCH_UPS: usize = 8;
 /// Messages of one part of a session's queue.
 const QUEUE_PAGE: u32 = 64;
 /// About so many bytes of them.
@@ -247,7 +247,7 @@ enum Done {
     Settled(curlew_domain::Result<bool>),
     Queue(QueuePage),
     CursorsSaved(curlew_domain::Result<bool>),
-    Read(Page),
+    Read(Vec<Page>),
     States(Vec<StateEvent>, Option<Uuid>),
     Stays(Vec<StayEnd>),
     Authenticated(curlew_domain::Result<Option<Principal>>),
@@ -482,9 +482,9 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
                 let save = async move { sessions.save_cursors(fence, me, cursors).await };
                 self.tasks.push(save.map(Done::CursorsSaved).boxed());
             }
-            Action::Read { stream, after } => {
+            Action::Read(wanted) => {
                 let (edge, format) = (Arc::clone(&self.edge), self.publisher.format);
-                self.tasks.push(read_page(edge, self.me, format, stream, after).map(Done::Read).boxed());
+                self.tasks.push(read_logs(edge, self.me, format, wanted).map(Done::Read).boxed());
             }
             Action::Acknowledged(chat, seq) => {
                 if self.edge.is_delivered(self.me) {
@@ -571,7 +571,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
                 tracing::warn!(%error, "a token could not be checked");
                 self.session.close(Reason::ServerBusy, "the token could not be checked now; try again");
             }
-            Done::Read(page) => self.session.handle_page(page),
+            Done::Read(pages) => self.session.handle_pages(pages),
             Done::States(events, next) => self.session.handle_states(events, next),
             Done::Stays(stays) => {
                 self.edge.registry.learn_stays(self.me, &stays);
@@ -713,36 +713,43 @@ async fn write_some(
     Ok(())
 }
 
-/// Reads a page of a log, however long the store takes to answer.
-async fn read_page(edge: Arc<Edge>, me: UserId, format: Format, stream: Stream, after: Seq) -> Page {
+/// Reads pages of logs, however long the store takes to answer.
+async fn read_logs(edge: Arc<Edge>, me: UserId, format: Format, wanted: Vec<(Stream, Seq)>) -> Vec<Page> {
     loop {
-        match edge.in_turn(edge.services.messaging.read_events(me, stream, after, PAGE)).await {
-            Ok(page) => {
-                let mut bytes = 0;
-                let mut rows = Vec::new();
-                for event in &page.events {
-                    let Some(seq) = event.seq else { continue };
-                    if bytes >= PAGE_BYTES
-                        && let Some((end, _)) = rows.last()
-                    {
-                        let end = *end;
-                        return Page { stream, after, rows, end, more: true };
-                    }
-                    let payload = format.encode(event);
-                    bytes += payload.len();
-                    rows.push((seq, payload));
-                }
-                return Page { stream, after, rows, end: page.end, more: page.more };
-            }
-            Err(curlew_domain::Error::Refused(_)) => {
-                return Page { stream, after, rows: Vec::new(), end: after, more: false };
+        match edge.in_turn(edge.services.messaging.read_events(me, &wanted, PAGE)).await {
+            Ok(read) => {
+                let mut room = PAGE_BYTES;
+                let pages = wanted.into_iter().zip(read);
+                return pages
+                    .map(|((stream, after), read)| page(format, stream, after, read, &mut room))
+                    .collect();
             }
             Err(error) => {
-                tracing::warn!(%error, ?stream, "a log could not be read");
+                tracing::warn!(%error, "logs could not be read");
                 tokio::time::sleep(READ_RETRY).await;
             }
         }
     }
+}
+
+/// What was read of a log, encoded, as far as there is room for it; a row is taken as long as there is any.
+fn page(format: Format, stream: Stream, after: Seq, read: Option<EventPage>, room: &mut usize) -> Page {
+    // Nothing there was ever the user's: that settles it.
+    let EventPage { events, end, more } =
+        read.unwrap_or(EventPage { events: Vec::new(), end: after, more: false });
+    let mut page = Page { stream, after, rows: Vec::new(), end, more };
+    for event in &events {
+        let Some(seq) = event.seq else { continue };
+        if *room == 0 {
+            page.end = page.rows.last().map_or(after, |(last, _)| *last);
+            page.more = true;
+            break;
+        }
+        let payload = format.encode(event);
+        *room = room.saturating_sub(payload.len());
+        page.rows.push((seq, payload));
+    }
+    page
 }
 
 /// Reads a page of how things stand, however long the store takes to answer.
@@ -816,5 +823,46 @@ async fn sleep_until(deadline: Option<Instant>) {
 fn shrink(buffer: &mut BytesMut) {
     if buffer.is_empty() && buffer.capacity() > BUFFER_KEEP {
         *buffer = BytesMut::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use curlew_domain::event::Event;
+
+    fn read(seqs: &[Seq], end: Seq, more: bool) -> EventPage {
+        let event = |seq: &Seq| Event {
+            seq: Some(*seq),
+            ..Event::live(Uuid::nil(), Timestamp(0), None, EventBody::ContactRequestsViewed)
+        };
+        EventPage { events: seqs.iter().map(event).collect(), end, more }
+    }
+
+    fn shape(page: &Page) -> (Vec<Seq>, Seq, bool) {
+        (page.rows.iter().map(|(seq, _)| *seq).collect(), page.end, page.more)
+    }
+
+    #[test]
+    fn logs_share_the_room_for_bytes_and_what_has_none_is_read_next() {
+        let me = Stream::Personal(Uuid::nil().into());
+        let page = |after, read, room: &mut usize| shape(&page(Format::Json, me, after, read, room));
+        let mut room = PAGE_BYTES;
+        assert_eq!(page(3, Some(read(&[4, 6], 9, false)), &mut room), (vec![4, 6], 9, false));
+        let bytes = (PAGE_BYTES - room) / 2;
+        let mut room = bytes + 1;
+        assert_eq!(
+            page(3, Some(read(&[4, 6, 7], 9, false)), &mut room),
+            (vec![4, 6], 6, true),
+            "the second is the last"
+        );
+        assert_eq!(room, 0);
+        assert_eq!(page(5, Some(read(&[6, 8], 8, true)), &mut room), (vec![], 5, true));
+        assert_eq!(
+            page(5, Some(read(&[], 8, false)), &mut room),
+            (vec![], 8, false),
+            "there is nothing to be sent"
+        );
+        assert_eq!(page(5, None, &mut room), (vec![], 5, false));
     }
 }

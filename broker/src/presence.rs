@@ -330,12 +330,10 @@ impl Presence {
         });
         let next = contacts.get(limit).and_then(|_| contacts.get(limit - 1)).map(|last| last.user);
         contacts.truncate(limit);
-        // A state that ended so long ago was told only now.
-        let since = query.since.map(|since| since.minus(self.grace));
         let now = self.clock.now();
         let state = self.lock();
         let shown = contacts.iter().filter_map(|contact| {
-            let (told, seen_at) = state.shown(contact, since, now)?;
+            let (told, seen_at) = state.shown(contact, query.since, self.grace, now)?;
             let event = SharedEvent::new(presence.event(contact.user, told, seen_at));
             Some((StateTopic::Presence(contact.user), event))
         });
@@ -353,9 +351,12 @@ impl State {
         &self,
         contact: &PresenceContact,
         since: Option<Timestamp>,
+        grace: Duration,
         now: Timestamp,
     ) -> Option<(PresenceState, Option<Timestamp>)> {
-        let is_new = |at: Option<Timestamp>| since.is_some_and(|since| at.is_some_and(|at| at > since));
+        // A state that ended so long before was told only then.
+        let is_new =
+            |at: Option<Timestamp>| since.is_some_and(|since| at.is_some_and(|at| at > since.minus(grace)));
         if !contact.visible {
             return is_new(Some(contact.changed_at)).then_some((PresenceState::Unknown, None));
         }
@@ -364,7 +365,9 @@ impl State {
             let is_news = is_new(Some(tracked.told_at)) || is_new(Some(contact.changed_at));
             return (since.is_none() || is_news).then(|| tracked.shown(now));
         }
-        is_new(contact.last_seen_at).then_some((PresenceState::Offline, contact.last_seen_at))
+        let last_seen_at = contact.last_seen_at?;
+        let is_news = is_new(Some(last_seen_at)) || since.is_some_and(|since| contact.changed_at > since);
+        is_news.then_some((PresenceState::Offline, Some(last_seen_at)))
     }
 
     /// Takes note of with whom a user shares presence; who enters is told and shown how things stand, who leaves that nothing

@@ -4,7 +4,7 @@
 //!
 //! Two things flow through it. **Commands** come in as PUBLISH, go out as [`Action::Command`], and are acknowledged only
 //! by [`Session::command_done`], in the order they came `[MQTT-4.6.0-2]`. **Rows** of the user's logs come in from commits
-//! ([`Session::handle_row`]) or from reading the log ([`Session::handle_page`]) and go out as PUBLISH, per stream in `seq`
+//! ([`Session::handle_row`]) or from reading the log ([`Session::handle_pages`]) and go out as PUBLISH, per stream in `seq`
 //! order, inside the in-flight window; whatever does not fit waits in the log, not in memory. Beside them come messages of
 //! the **plain lane** ([`Session::handle_plain`]), which share the window.
 
@@ -62,6 +62,8 @@ use window::Window;
 pub const MAX_COMMANDS: u16 = 64;
 /// Packets waiting to be encoded; then the connection reads no further, and live events are shed.
 const MAX_OUT: usize = 128;
+/// Logs that are read at once.
+const MAX_LOGS: usize = 64;
 /// A full window without an acknowledgement for so long ends the connection.
 const STALL: Duration = Duration::from_mins(1);
 
@@ -272,9 +274,9 @@ impl Session {
             return Some(action);
         }
         if !self.reading && self.ready.is_empty() {
-            let (stream, after) = self.streams.next_behind()?;
-            self.reading = true;
-            return Some(Action::Read { stream, after });
+            let behind = self.streams.take_behind(MAX_LOGS);
+            self.reading = !behind.is_empty();
+            return self.reading.then_some(Action::Read(behind));
         }
         None
     }

@@ -122,8 +122,8 @@ pub struct SaveSubscriptions {
 pub struct CloseSession {
     /// Which session.
     pub fence: SessionFence,
-    /// The cursor map as acknowledged.
-    pub cursors: Cursors,
+    /// The cursor map as acknowledged; `None` leaves it as it is.
+    pub cursors: Option<Cursors>,
     /// Session Expiry Interval in seconds; 0 forgets the session.
     pub expiry_secs: u32,
     /// Plain lane: what was not stored yet.

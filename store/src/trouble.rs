@@ -23,6 +23,14 @@ impl From<sqlx::Error> for Failed {
     }
 }
 
+/// The same failure for one more of those whom it concerns.
+pub(crate) fn repeated(error: &Error) -> Error {
+    match error {
+        Error::Unavailable(text) => Error::Unavailable(text.clone()),
+        other => Error::Internal(other.to_string()),
+    }
+}
+
 /// What is to be done about a database error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {

@@ -94,10 +94,18 @@ impl PostgresServer {
     pub fn create_database(&self) -> Result<String> {
         let name = format!("t{}", self.databases.fetch_add(1, Ordering::Relaxed));
         let port = self.port.to_string();
-        let made = Command::new(self.binaries.join("createdb"))
-            .args(["-h", "127.0.0.1", "-p", &port, "-U", "curlew", &name])
-            .output()
-            .context("cannot run createdb")?;
+        let make = |strategy: &[&str]| {
+            Command::new(self.binaries.join("createdb"))
+                .args(["-h", "127.0.0.1", "-p", &port, "-U", "curlew", &name])
+                .args(strategy)
+                .output()
+                .context("cannot run createdb")
+        };
+        // Copying files takes half the time of logging them; before PostgreSQL 15 it is the only way, and has no name.
+        let mut made = make(&["--strategy=file_copy"])?;
+        if !made.status.success() {
+            made = make(&[])?;
+        }
         if !made.status.success() {
             bail!("createdb: {}", String::from_utf8_lossy(&made.stderr));
         }

@@ -149,7 +149,7 @@ enum ReachedStatus {
     Read,
 }
 
-/// A page of events. `end`: everything that the caller may have up to there is in `items` or before it; ask from there on.
+/// A page of events. It may hold fewer than `limit`, also none: go on as long as there is a `nextCursor`. `end`: everything that the caller may have up to there is in `items` or before it; ask from there on.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct EventsAnswer {
@@ -225,9 +225,9 @@ async fn list_events(
     Query(query): Query<EventsQuery>,
 ) -> Result<Json<EventsAnswer>, Problem> {
     let (after, limit) = query.parse()?;
-    let page = services.messaging.read_events(me.user, Stream::Chat(chat), after, limit).await?;
-    let full = page.events.len() >= limit as usize;
-    let next_cursor = full.then_some(MessagesFrom::After(page.end)).and_then(write_cursor);
+    let mut pages = services.messaging.read_events(me.user, &[(Stream::Chat(chat), after)], limit).await?;
+    let page = pages.pop().flatten().ok_or_else(|| Error::not_found("chat"))?;
+    let next_cursor = page.more.then_some(MessagesFrom::After(page.end)).and_then(write_cursor);
     Ok(Json(EventsAnswer { items: page.events, next_cursor, end: page.end }))
 }
 

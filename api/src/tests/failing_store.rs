@@ -239,7 +239,7 @@ impl Log for FailingStore {
     async fn append_message(&self, _: AppendMessage) -> Result<Commit<Appended>> {
         away()
     }
-    async fn read_log(&self, _: UserId, _: Stream, _: Seq, _: u32) -> Result<Option<LogPage>> {
+    async fn read_logs(&self, _: UserId, _: &[(Stream, Seq)], _: u32) -> Result<Vec<Option<LogPage>>> {
         // A defect of the store.
         panic!("{CAUSE}")
     }
@@ -285,8 +285,8 @@ impl Log for FailingStore {
     async fn list_receipts(&self, _: UserId, _: ReceiptsQuery) -> Result<ReceiptsPage> {
         away()
     }
-    async fn raise_watermarks(&self, _: Vec<Raise>, _: Timestamp) -> Result<Commit<Vec<Result<Raised>>>> {
-        away()
+    async fn raise_watermarks(&self, raises: Vec<Raise>, _: Timestamp) -> Vec<Result<Raised>> {
+        raises.iter().map(|_| away()).collect()
     }
     async fn find_send_facts(&self, _: UserId, _: ChatId) -> Result<Option<SendFacts>> {
         away()

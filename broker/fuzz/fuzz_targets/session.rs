@@ -9,7 +9,6 @@ use curlew_broker::{
     format::Format,
     packet::{In, Out, PacketId, Publish, PublishProperties, Qos, Reason, RetainHandling, SubscribeFilter, Version},
     plain::Item,
-    rate::{Limits, Rates},
     session::{Action, Due, Outcome, Page, Parked, Session, Start, StateTopic},
     topic::Space,
 };
@@ -118,7 +117,7 @@ impl World {
             keep_alive: u16::from(plan.keep_alive),
             expiry_secs: if plan.lasting { 3600 } else { 0 },
             named_method: plan.keep_alive % 2 == 0,
-            rates: Arc::new(Rates::new(Limits::default())),
+            rates: Arc::default(),
         };
         Self {
             session: Session::new(start, now),
@@ -293,17 +292,23 @@ impl World {
                 self.session.subscriptions_saved(&map);
             }
             Some(Action::SaveCursors(_)) => self.session.cursors_saved(true, self.now),
-            Some(Action::Read { stream, after }) => {
-                let end = match stream {
-                    Stream::Chat(chat) => {
-                        let number = u8::try_from(chat.uuid().as_u128() - 0x100).unwrap_or(0);
-                        self.ends.get(&number).copied().unwrap_or(0).max(after)
-                    }
-                    Stream::Personal(_) => after,
+            Some(Action::Read(wanted)) => {
+                let mut room = 4;
+                let read = |(stream, after)| {
+                    let end = match stream {
+                        Stream::Chat(chat) => {
+                            let number = u8::try_from(chat.uuid().as_u128() - 0x100).unwrap_or(0);
+                            self.ends.get(&number).copied().unwrap_or(0).max(after)
+                        }
+                        Stream::Personal(_) => after,
+                    };
+                    let rows: Vec<_> = (after + 1..=end).take(room).map(|seq| (seq, row(seq))).collect();
+                    room -= rows.len();
+                    let last = rows.last().map_or(after, |(seq, _)| *seq);
+                    Page { stream, after, rows, end: last, more: end > last }
                 };
-                let rows: Vec<_> = (after + 1..=end).take(4).map(|seq| (seq, row(seq))).collect();
-                let (last, more) = (rows.last().map_or(after, |(seq, _)| *seq), end > after + 4);
-                self.session.handle_page(Page { stream, after, rows, end: last, more });
+                let pages = wanted.into_iter().map(read).collect();
+                self.session.handle_pages(pages);
             }
             Some(Action::ReadQueue { after }) => {
                 let page: Vec<_> =

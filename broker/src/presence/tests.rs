@@ -142,7 +142,7 @@ fn a_subscription_is_shown_who_is_there_and_who_comes_back_whatever_changed() {
     presence.lock().tell_change(user(1), NOW, &mut News::new(), &mut Vec::new());
     let state = presence.lock();
     let shown = |contact: &PresenceContact, since: Option<i64>| {
-        state.shown(contact, since.map(Timestamp), NOW).map(|(state, _)| state)
+        state.shown(contact, since.map(Timestamp), Duration::ZERO, NOW).map(|(state, _)| state)
     };
     let here = contact(1, true);
     assert_eq!(shown(&here, None), Some(PresenceState::Online));
@@ -151,6 +151,10 @@ fn a_subscription_is_shown_who_is_there_and_who_comes_back_whatever_changed() {
     let gone = PresenceContact { last_seen_at: Some(NOW), ..contact(2, true) };
     assert_eq!((shown(&gone, None), shown(&gone, Some(NOW.0))), (None, None));
     assert_eq!(shown(&gone, Some(NOW.0 - 1)), Some(PresenceState::Offline));
+    let begun = PresenceContact { last_seen_at: Some(Timestamp(1)), ..contact(2, true) };
+    assert_eq!(shown(&begun, Some(NOW.0)), None);
+    assert_eq!(shown(&begun, Some(NOW.0 - 1)), Some(PresenceState::Offline), "no more unknown");
+    assert_eq!(shown(&contact(2, true), Some(NOW.0 - 1)), None, "never seen: as good as unknown");
     let hidden = PresenceContact { visible: false, ..gone };
     assert_eq!((shown(&hidden, None), shown(&hidden, Some(NOW.0))), (None, None), "that was known");
     assert_eq!(shown(&hidden, Some(NOW.0 - 1)), Some(PresenceState::Unknown));

@@ -49,13 +49,8 @@ pub enum Action {
     },
     /// Store what was done with the queue; report with [`Session::settled`](super::Session::settled).
     Settle(Settle),
-    /// Read a page of a log; report with [`Session::handle_page`](super::Session::handle_page).
-    Read {
-        /// Which log.
-        stream: Stream,
-        /// After which row.
-        after: Seq,
-    },
+    /// Read these logs, each after a row; report with [`Session::handle_pages`](super::Session::handle_pages).
+    Read(Vec<(Stream, Seq)>),
     /// Read how things stand; report with [`Session::handle_states`](super::Session::handle_states).
     ReadStates(StateQuery),
     /// Store the cursor map; report with [`Session::cursors_saved`](super::Session::cursors_saved).
@@ -181,6 +176,6 @@ pub struct Page {
     pub rows: Vec<(Seq, Bytes)>,
     /// Everything the user may have up to here is in `rows` or before it.
     pub end: Seq,
-    /// Whether it was full.
+    /// Whether there is more: also of a log for which there was no room.
     pub more: bool,
 }

@@ -102,12 +102,17 @@ impl Session {
         self.listing.want();
     }
 
-    /// The page of a log that [`Action::Read`](super::Action::Read) asked for.
-    pub fn handle_page(&mut self, page: Page) {
+    /// The pages of logs that [`Action::Read`](super::Action::Read) asked for.
+    pub fn handle_pages(&mut self, pages: Vec<Page>) {
         self.reading = false;
-        if self.streams.read(page.stream.id(), page.after, page.end, page.more) {
-            for (seq, payload) in page.rows {
-                self.push_ready(page.stream, seq, payload);
+        // A log for which there was no room has its turn before one that goes on.
+        let (read, unread): (Vec<_>, Vec<_>) =
+            pages.into_iter().partition(|page| page.end > page.after || !page.more);
+        for page in unread.into_iter().chain(read) {
+            if self.streams.read(page.stream.id(), page.after, page.end, page.more) {
+                for (seq, payload) in page.rows {
+                    self.push_ready(page.stream, seq, payload);
+                }
             }
         }
     }

@@ -43,7 +43,7 @@ pub enum Live {
 #[derive(Debug, Default)]
 pub struct Streams {
     states: BTreeMap<StreamId, State>,
-    /// Streams that have rows in the log which were not taken, each once: read page by page, in turn.
+    /// Streams that have rows in the log which were not taken, each once: read some at a time, in turn.
     behind: VecDeque<StreamId>,
 }
 
@@ -122,19 +122,22 @@ impl Streams {
         }
     }
 
-    /// The next stream to read from the log, and after which row. It is not offered again before [`Self::read`].
-    pub fn next_behind(&mut self) -> Option<(Stream, Seq)> {
-        while let Some(id) = self.behind.pop_front() {
+    /// The next streams to read from the log, and after which row of each. They are not offered again before [`Self::read`].
+    pub fn take_behind(&mut self, most: usize) -> Vec<(Stream, Seq)> {
+        let mut taken = Vec::new();
+        while taken.len() < most
+            && let Some(id) = self.behind.pop_front()
+        {
             if let Some(state) = self.states.get_mut(&id) {
                 state.hinted = false;
                 state.stale = false;
-                return Some((state.stream, state.taken));
+                taken.push((state.stream, state.taken));
             }
         }
-        None
+        taken
     }
 
-    /// A page of the log was read: everything the user may have up to `end` has been taken. `more`: the page was full.
+    /// A page of the log was read: everything the user may have up to `end` has been taken. `more`: there is more, also of a log for which there was no room.
     /// The last page settles every hint that is older than the read: rows beyond it are not the user's. `false`: the page
     /// was asked for by an earlier subscription and must be dropped.
     pub fn read(&mut self, stream: StreamId, after: Seq, end: Seq, more: bool) -> bool {
@@ -206,14 +209,14 @@ mod tests {
         streams.follow(one, 4);
         assert_eq!(streams.live(one.id(), 5, true), Live::Take);
         assert_eq!(streams.live(one.id(), 7, true), Live::Skip);
-        assert_eq!(streams.next_behind(), Some((one, 5)));
+        assert_eq!(streams.take_behind(1), [(one, 5)]);
         // While it is read nothing is taken from commits, and it is not read twice.
         assert_eq!(streams.live(one.id(), 8, true), Live::Skip);
-        assert_eq!(streams.next_behind(), None);
+        assert_eq!(streams.take_behind(1), []);
         streams.read(one.id(), 5, 7, false);
-        assert_eq!(streams.next_behind(), Some((one, 7)));
+        assert_eq!(streams.take_behind(1), [(one, 7)]);
         streams.read(one.id(), 7, 8, false);
-        assert_eq!(streams.next_behind(), None);
+        assert_eq!(streams.take_behind(1), []);
         assert_eq!(streams.live(one.id(), 9, true), Live::Take);
         assert_eq!(streams.live(one.id(), 9, true), Live::Skip);
     }
@@ -238,12 +241,12 @@ mod tests {
         let (mut streams, one) = (Streams::default(), stream(1));
         streams.follow(one, 5);
         streams.hint(one.id(), 9);
-        assert_eq!(streams.next_behind(), Some((one, 5)));
+        assert_eq!(streams.take_behind(1), [(one, 5)]);
         streams.hint(one.id(), 10);
         streams.read(one.id(), 5, 5, false);
-        assert_eq!(streams.next_behind(), Some((one, 5)));
+        assert_eq!(streams.take_behind(1), [(one, 5)]);
         streams.read(one.id(), 5, 5, false);
-        assert_eq!(streams.next_behind(), None);
+        assert_eq!(streams.take_behind(1), []);
     }
 
     #[test]
@@ -255,13 +258,13 @@ mod tests {
         }
         streams.sent(one.id(), 1, false);
         streams.read_again(one.id(), Some(2));
-        assert_eq!(streams.next_behind(), Some((one, 1)));
+        assert_eq!(streams.take_behind(1), [(one, 1)]);
         // A page that is under way may have been read before.
         streams.read_again(one.id(), None);
         assert!(!streams.read(one.id(), 1, 3, false));
-        assert_eq!(streams.next_behind(), Some((one, 1)));
+        assert_eq!(streams.take_behind(1), [(one, 1)]);
         assert!(streams.read(one.id(), 1, 3, false));
-        assert_eq!(streams.next_behind(), None);
+        assert_eq!(streams.take_behind(1), []);
         assert_eq!(streams.live(one.id(), 4, true), Live::Take);
     }
 
@@ -272,9 +275,9 @@ mod tests {
             streams.follow(stream(n), 0);
             streams.hint(stream(n).id(), 9);
         }
-        assert_eq!(streams.next_behind(), Some((stream(1), 0)));
+        assert_eq!(streams.take_behind(1), [(stream(1), 0)]);
         streams.read(stream(1).id(), 0, 3, true);
-        assert_eq!(streams.next_behind(), Some((stream(2), 0)));
-        assert_eq!(streams.next_behind(), Some((stream(1), 3)));
+        assert_eq!(streams.take_behind(1), [(stream(2), 0)]);
+        assert_eq!(streams.take_behind(1), [(stream(1), 3)]);
     }
 }

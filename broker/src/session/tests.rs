@@ -220,7 +220,7 @@ impl Machine {
     /// The log is read, of which these rows are the user's.
     fn page(&mut self, stream: Stream, after: Seq, rows: &[Seq], end: Seq) {
         let rows = rows.iter().map(|seq| (*seq, payload(stream, *seq))).collect();
-        self.session.handle_page(Page { stream, after, rows, end, more: false });
+        self.session.handle_pages(vec![Page { stream, after, rows, end, more: false }]);
     }
 
     fn cursor(&self, stream: Stream) -> Option<Seq> {

@@ -437,11 +437,13 @@ impl Appended {
 /// Rows of a log that a user may have, in `seq` order.
 #[derive(Clone, Debug, Default)]
 pub struct LogPage {
-    /// At most as many as asked for. Reading past a hole is allowed: what is returned is the truth.
+    /// Reading past a hole is allowed: what is returned is the truth.
     pub rows: Vec<LogRow>,
-    /// Everything the user may have up to here is in `rows` or before it: the last row's `seq` on a full page, else the
-    /// log's present end (or the end of the last stay).
+    /// Everything the user may have up to here is in `rows` or before it. Of the last page it is the log's present end, or
+    /// the end of the last stay.
     pub end: Seq,
+    /// Whether the user may have rows after `end`.
+    pub more: bool,
 }
 
 /// From where messages are paged.
@@ -474,10 +476,15 @@ pub trait Log: Send + Sync {
         local_id: &LocalId,
         content_hash: &[u8; 32],
     ) -> Result<HashMap<ChatId, Appended>>;
-    /// Rows of a log after `after` which the user may have (`visible_from ..= left_seq` of each stay; a personal log only
-    /// its owner). `None`: the user never had a stay there.
-    async fn read_log(&self, user: UserId, stream: Stream, after: Seq, limit: u32)
-    -> Result<Option<LogPage>>;
+    /// Of each of these logs the rows after one which the user may have (`visible_from ..= left_seq` of each stay; a
+    /// personal log only its owner); of all together at most `limit`, the first ones first. A page for each log, in that
+    /// order; `None`: the user never had a stay there.
+    async fn read_logs(
+        &self,
+        user: UserId,
+        wanted: &[(Stream, Seq)],
+        limit: u32,
+    ) -> Result<Vec<Option<LogPage>>>;
     /// Rows that are messages (SYSTEM ones too), as the user sees them, own ones with status. Newest first, or upwards
     /// with `After`. `None`: the user never had a stay there.
     async fn list_messages(
@@ -513,13 +520,9 @@ pub trait Log: Send + Sync {
     async fn locate_message(&self, user: UserId, message: RowId) -> Result<Option<ChatId>>;
     /// A message which the user may have and has not hidden.
     async fn find_message(&self, user: UserId, message: RowId) -> Result<Option<MessageView>>;
-    /// Queues watermarks, behind messages. A raise by somebody who is not an active member is refused by
-    /// [`crate::rules::require_member`]. Answers one outcome per raise.
-    async fn raise_watermarks(
-        &self,
-        raises: Vec<Raise>,
-        at: Timestamp,
-    ) -> Result<Commit<Vec<Result<Raised>>>>;
+    /// Raises watermarks, behind messages. A raise by somebody who is not an active member is refused by
+    /// [`crate::rules::require_member`]. One outcome per raise: one may fail, and another be committed.
+    async fn raise_watermarks(&self, raises: Vec<Raise>, at: Timestamp) -> Vec<Result<Raised>>;
     /// Watermarks of all stays of these chats, as shown to others.
     async fn list_marks(&self, chats: Vec<ChatId>) -> Result<HashMap<ChatId, Vec<Mark>>>;
     /// How the receipts of the user's chats stand, by chat.

@@ -11,7 +11,7 @@ use crate::{
         ContactEvent, Emoji, Entry, LocalId, LogRow, MAX_MENTIONS, MessageView, Origin, Target, parse_text,
     },
     page::{Page, PageRequest},
-    ports::store::{AppendMessage, Appended, ChangeMessage, Commit, MessagesFrom},
+    ports::store::{AppendMessage, Appended, ChangeMessage, Commit, LogPage, MessagesFrom},
     receipt::{MessageInfo, Status},
     rules::{MessageChange, may_send},
 };
@@ -120,7 +120,7 @@ pub struct EventPage {
     pub events: Vec<Event>,
     /// Everything the user may have up to here is in `events` or before it.
     pub end: Seq,
-    /// Whether the page was full: there may be more.
+    /// Whether there is more.
     pub more: bool,
 }
 
@@ -347,25 +347,36 @@ impl Messaging {
         Ok(MessageView { status: Some(Status::Sent), ..message })
     }
 
-    /// Rows of a log after `after`, as events, which the user may have.
+    /// Rows of logs, each after a row, as events, which the user may have; of all together at most `limit`. A page for each
+    /// log, in that order; `None`: the user never had a stay there.
     pub async fn read_events(
         &self,
         user: UserId,
-        stream: Stream,
-        after: Seq,
+        wanted: &[(Stream, Seq)],
         limit: u32,
-    ) -> Result<EventPage> {
-        let page = self.base.store.read_log(user, stream, after, limit).await?;
-        let page = page.ok_or_else(|| Error::not_found("chat"))?;
-        let mut events = Vec::with_capacity(page.rows.len());
-        for row in &page.rows {
+    ) -> Result<Vec<Option<EventPage>>> {
+        let mut pages = Vec::with_capacity(wanted.len());
+        for page in self.base.store.read_logs(user, wanted, limit).await? {
+            pages.push(match page {
+                Some(LogPage { rows, end, more }) => {
+                    Some(EventPage { events: self.events(user, &rows).await?, end, more })
+                }
+                None => None,
+            });
+        }
+        Ok(pages)
+    }
+
+    async fn events(&self, user: UserId, rows: &[LogRow]) -> Result<Vec<Event>> {
+        let mut events = Vec::with_capacity(rows.len());
+        for row in rows {
             let audience = if row.sender == user { Audience::Sender } else { Audience::Others };
             match Event::of_chat_row(row, audience) {
                 Some(event) => events.push(event),
                 None => events.extend(self.personal_event(user, row).await?),
             }
         }
-        Ok(EventPage { events, end: page.end, more: page.rows.len() >= limit as usize })
+        Ok(events)
     }
 
     /// Every chat in which the user has or ever had a stay, reduced to what delivery needs.

@@ -9,13 +9,14 @@ use crate::{
     receipt::{Counts, Mark, Raise, Raised, ReceiptState, ReceiptsQuery, Sight, Status, status_of},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     ops::RangeBounds,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
 use uuid::Uuid;
 
 /// How long acknowledgements of devices are collected before they are stored: in private chats, and where the chat's size is
@@ -33,7 +34,7 @@ const MAX_PENDING: usize = 16_384;
 const MAX_SIZES: usize = 16_384;
 /// Pause before watermarks that could not be read are read again.
 const PAY_RETRY: Duration = Duration::from_millis(500);
-/// Raises per transaction.
+/// Raises that are handed to the store together.
 const FLUSH_BATCH: usize = 128;
 
 /// An acknowledgement that waits to be stored.
@@ -52,6 +53,8 @@ pub struct Receipts {
     /// What senders are owed.
     owed: Mutex<BTreeMap<(ChatId, UserId), News>>,
     owing: Notify,
+    /// Raises on their way to the store.
+    storing: TaskTracker,
 }
 
 impl Receipts {
@@ -64,13 +67,14 @@ impl Receipts {
             wake: Notify::new(),
             owed: Mutex::default(),
             owing: Notify::new(),
+            storing: TaskTracker::new(),
         }
     }
 
     /// Raises the user's watermarks; durable when it returns. `None` for a bound = leave it; `u64::MAX` = the present end.
     /// `origin` is the session it came from, which is not told what it knows.
     pub async fn raise(
-        &self,
+        self: &Arc<Self>,
         user: UserId,
         chat: ChatId,
         delivered: Option<Seq>,
@@ -78,11 +82,7 @@ impl Receipts {
         origin: Option<SessionId>,
     ) -> Result<()> {
         let raise = Raise { chat, user, delivered, read };
-        let mut outcomes = self.store(vec![raise]).await?;
-        let raised = outcomes.pop().ok_or_else(|| Error::Internal("a raise without outcome".into()))??;
-        self.announce([&raised]);
-        self.announce_own(&raised, origin);
-        Ok(())
+        self.store(vec![raise], origin).await.into_iter().collect()
     }
 
     /// How the receipts of the user's chats stand, as events, and from where the next page goes on.
@@ -116,12 +116,14 @@ impl Receipts {
     }
 
     /// Stores what [`Self::acknowledged`] collected as it falls due, and tells senders, until `stop`, and the rest then.
-    pub async fn run(&self, stop: CancellationToken) {
+    pub async fn run(self: &Arc<Self>, stop: CancellationToken) {
         tokio::join!(self.collect(stop.clone()), self.pay(stop));
+        self.storing.close();
+        self.storing.wait().await;
         self.pay_once().await;
     }
 
-    async fn collect(&self, stop: CancellationToken) {
+    async fn collect(self: &Arc<Self>, stop: CancellationToken) {
         while !stop.is_cancelled() {
             if lock(&self.pending).is_empty() {
                 tokio::select! {
@@ -136,19 +138,29 @@ impl Receipts {
             }
             let now = self.base.now();
             let full = lock(&self.pending).len() >= MAX_PENDING;
-            self.flush(.., |pending| full || pending.due <= now).await;
+            self.flush_or_later(|pending| full || pending.due <= now).await;
         }
-        self.flush(.., |_| true).await;
+        self.flush_or_later(|_| true).await;
+    }
+
+    async fn flush_or_later(self: &Arc<Self>, due: impl Fn(&Pending) -> bool) {
+        if let Err(error) = self.flush(.., due).await {
+            tracing::warn!(%error, "delivered watermarks are stored later");
+        }
     }
 
     /// Stores what was collected of this user.
-    pub(super) async fn settle(&self, user: UserId) {
+    pub(super) async fn settle(self: &Arc<Self>, user: UserId) -> Result<()> {
         let all = (user, Uuid::nil().into())..=(user, Uuid::max().into());
-        self.flush(all, |_| true).await;
+        self.flush(all, |_| true).await
     }
 
-    /// What is stored leaves what waits only then: whoever stops waiting for this loses nothing.
-    async fn flush(&self, whose: impl RangeBounds<(UserId, ChatId)>, due: impl Fn(&Pending) -> bool) {
+    /// What is not stored goes on waiting, unless it never can be.
+    async fn flush(
+        self: &Arc<Self>,
+        whose: impl RangeBounds<(UserId, ChatId)>,
+        due: impl Fn(&Pending) -> bool,
+    ) -> Result<()> {
         let raises: Vec<_> = lock(&self.pending)
             .range(whose)
             .filter(|(_, pending)| due(pending))
@@ -159,24 +171,31 @@ impl Receipts {
                 read: None,
             })
             .collect();
-        for batch in raises.chunks(FLUSH_BATCH) {
-            match self.store(batch.to_vec()).await {
-                // A refusal: the member left meanwhile.
-                Ok(raised) => {
-                    self.forget(batch);
-                    self.announce(raised.iter().flatten());
-                }
-                Err(error) => {
-                    tracing::warn!(%error, raises = batch.len(), "delivered watermarks are stored later");
+        let mut batches: VecDeque<Vec<Raise>> = raises.chunks(FLUSH_BATCH).map(<[_]>::to_vec).collect();
+        let mut flushed = Ok(());
+        while let Some(batch) = batches.pop_front() {
+            let outcomes = self.store(batch.clone(), None).await;
+            let alone = batch.len() == 1;
+            for (raise, outcome) in batch.into_iter().zip(outcomes) {
+                match outcome {
+                    // A refusal: the member left meanwhile.
+                    Ok(()) | Err(Error::Refused(_)) => {}
+                    Err(Error::Internal(_)) if !alone => batches.push_back(vec![raise]),
+                    Err(Error::Internal(error)) => {
+                        tracing::error!(error, ?raise, "a delivered watermark cannot be stored");
+                        self.forget([&raise]);
+                    }
+                    Err(error) => flushed = Err(error),
                 }
             }
         }
+        flushed
     }
 
-    /// These were stored, unless more was acknowledged since.
-    fn forget(&self, stored: &[Raise]) {
+    /// These wait no more, unless more was acknowledged since.
+    fn forget<'a>(&self, raises: impl IntoIterator<Item = &'a Raise>) {
         let mut pending = lock(&self.pending);
-        for raise in stored {
+        for raise in raises {
             let place = (raise.user, raise.chat);
             if pending.get(&place).is_some_and(|known| Some(known.seq) == raise.delivered) {
                 pending.remove(&place);
@@ -184,14 +203,30 @@ impl Receipts {
         }
     }
 
-    async fn store(&self, raises: Vec<Raise>) -> Result<Vec<Result<Raised>>> {
+    /// Stores raises, and sees to it that all they concern are told. It goes on when its caller no longer waits: what was
+    /// committed and told to nobody would be found raised ever after.
+    async fn store(self: &Arc<Self>, raises: Vec<Raise>, origin: Option<SessionId>) -> Vec<Result<()>> {
+        let receipts = Arc::clone(self);
+        let store = async move { receipts.store_and_tell(raises, origin).await };
+        let stored = self.storing.spawn(store.instrument(tracing::Span::current()));
+        stored.await.unwrap_or_else(|error| vec![Err(Error::Internal(error.to_string()))])
+    }
+
+    async fn store_and_tell(&self, raises: Vec<Raise>, origin: Option<SessionId>) -> Vec<Result<()>> {
         let at = self.base.now();
-        let stored = self.base.store.raise_watermarks(raises, at).await?.await;
-        if stored.is_err() {
+        let outcomes = self.base.store.raise_watermarks(raises.clone(), at).await;
+        let is_settled = |outcome: &Result<Raised>| matches!(outcome, Ok(_) | Err(Error::Refused(_)));
+        let settled = raises.iter().zip(&outcomes).filter(|(_, outcome)| is_settled(outcome));
+        self.forget(settled.map(|(raise, _)| raise));
+        if !outcomes.iter().all(is_settled) {
             // Tried again they may be found raised, and nobody would be told.
             self.base.relay.receipts_uncertain(at);
         }
-        stored
+        self.announce(outcomes.iter().flatten());
+        for raised in outcomes.iter().flatten() {
+            self.announce_own(raised, origin);
+        }
+        outcomes.into_iter().map(|outcome| outcome.map(drop)).collect()
     }
 
     fn learn_delay(&self, group: ChatId, small: bool) {

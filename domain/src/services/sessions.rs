@@ -101,21 +101,28 @@ impl Sessions {
         (previous, follow): (Follow, Follow),
         cursors: Cursors,
     ) -> Result<Option<Cursors>> {
-        self.receipts.settle(user).await;
+        self.receipts.settle(user).await?;
         let save = SaveSubscriptions { fence, user, filters, previous, follow, cursors };
         self.base.store.save_subscriptions(save).await
     }
 
     /// Stores the cursor map; `false` when superseded.
     pub async fn save_cursors(&self, fence: SessionFence, user: UserId, cursors: Cursors) -> Result<bool> {
-        self.receipts.settle(user).await;
+        self.receipts.settle(user).await?;
         self.base.store.save_cursors(fence, cursors).await
     }
 
     /// Stores how a session is left at the end of its connection; `false` when superseded.
     pub async fn close(&self, fence: SessionFence, user: UserId, end: SessionEnd) -> Result<bool> {
-        self.receipts.settle(user).await;
         let SessionEnd { cursors, settle, expiry_secs, left_at, discard_will } = end;
+        // Its end is an end all the same.
+        let cursors = match self.receipts.settle(user).await {
+            Ok(()) => Some(cursors),
+            Err(error) => {
+                tracing::warn!(%error, "what a session acknowledged last may come again");
+                None
+            }
+        };
         let at = self.base.now();
         let close = CloseSession { fence, cursors, expiry_secs, settle, left_at, discard_will, at };
         self.base.store.close_session(close).await

@@ -10,19 +10,20 @@ use super::{
     chats::view::{find_sights, show, withheld_from},
     log::{LOG_COLUMNS, log_columns, message_kinds, not_hidden, read_row},
     read,
-    receipts::{RaiseWatermarks, list_receipts},
+    receipts::list_receipts,
     statement::{Sql, statements},
     stays::{Entitlement, find_marks},
     transaction::Tx,
     users::{USER_COLUMNS, as_page, read_user, user_columns},
     value::{Arg, Table, args},
 };
+use crate::trouble::repeated;
 use async_trait::async_trait;
 use change::HideMessage;
 use curlew_domain::{
     Result,
     clock::Timestamp,
-    ids::{ChatId, RowId, Seq, Stream, UserId},
+    ids::{ChatId, RowId, Seq, Stream, StreamId, UserId},
     message::{Entry, LocalId, LogRow, MessageView, Target},
     page::{Page, PageRequest, Position},
     ports::store::{AppendMessage, Appended, ChangeMessage, Commit, Log, LogPage, MessagesFrom},
@@ -30,12 +31,15 @@ use curlew_domain::{
     rules::SendFacts,
 };
 use dress::dress;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 statements! {
-    READ_ROWS = ["SELECT " (log_columns!()) " FROM log l WHERE l.stream = $1 AND l.seq >= $2 AND l.seq <= $3
-        AND " (not_hidden!("$5")) " ORDER BY l.seq LIMIT $4"];
+    READ_RANGES = ["WITH r AS MATERIALIZED " rows(1: stream id, low int, high int) "
+        SELECT " (log_columns!()) ", l.stream FROM r"
+        each(log l: "l.stream = r.stream AND l.seq >= r.low AND l.seq <= r.high AND " (not_hidden!("$2")))
+        " ORDER BY l.stream, l.seq"];
     MESSAGES_UP = ["SELECT " (log_columns!()) " FROM log l WHERE l.stream = $1 AND l.seq >= $2 AND l.seq <= $3
         AND l.kind IN " (message_kinds!()) " AND " (not_hidden!("$5")) " ORDER BY l.seq LIMIT $4"];
     MESSAGES_DOWN = ["SELECT " (log_columns!()) " FROM log l WHERE l.stream = $1 AND l.seq >= $2 AND l.seq <= $3
@@ -47,8 +51,9 @@ statements! {
         AND EXISTS (SELECT 1 FROM memberships m WHERE m.chat_id = l.stream AND m.user_id = $2 AND m.visible_from <= l.seq
             AND (m.left_seq IS NULL OR m.left_seq >= l.seq))"];
     IS_HIDDEN = ["SELECT h.message_seq FROM hidden_messages h WHERE h.chat_id = $1 AND h.user_id = $2 AND h.message_seq = $3"];
-    ARE_HIDDEN = ["WITH r AS MATERIALIZED " rows(1: seq int) "
-        SELECT h.message_seq FROM r CROSS JOIN hidden_messages h WHERE h.chat_id = $2 AND h.user_id = $3 AND h.message_seq = r.seq"];
+    ARE_HIDDEN = ["WITH r AS MATERIALIZED " rows(1: chat id, seq int) "
+        SELECT h.chat_id, h.message_seq FROM r CROSS JOIN hidden_messages h
+        WHERE h.chat_id = r.chat AND h.user_id = $2 AND h.message_seq = r.seq"];
     RECIPIENTS = ["SELECT " (user_columns!()) ", m.joined_seq, m.left_seq, m.shown_delivered_seq, m.shown_read_seq
         FROM memberships m JOIN users u ON u.id = m.user_id
         WHERE m.chat_id = $1 AND m.joined_seq < $2 AND (m.left_seq IS NULL OR m.left_seq >= $2) AND m.user_id <> $3
@@ -96,58 +101,110 @@ impl Wanted<'_> {
     }
 }
 
-async fn read_log(
+/// Pages of several logs, each after a row: as a seq is one row at most, as many seqs are read as rows are wanted.
+async fn read_logs(
     tx: &mut Tx,
     user: UserId,
-    stream: Stream,
-    after: Seq,
+    wanted: &[(Stream, Seq)],
     limit: u32,
-) -> Result<Option<LogPage>, sqlx::Error> {
-    let (ranges, end) = match stream {
-        Stream::Chat(chat) => match Entitlement::find(tx, user, chat).await? {
-            Some(entitlement) => (entitlement.ranges, entitlement.end),
-            None => return Ok(None),
-        },
-        Stream::Personal(owner) if owner == user => match personal_end(tx, user).await? {
-            Some(end) => (vec![(1, end)], end),
-            None => return Ok(None),
-        },
-        Stream::Personal(_) => return Ok(None),
+) -> Result<Vec<Option<LogPage>>, sqlx::Error> {
+    let chats = wanted.iter().filter_map(|(stream, _)| match stream {
+        Stream::Chat(chat) => Some(*chat),
+        Stream::Personal(_) => None,
+    });
+    let entitlements = Entitlement::find_all(tx, user, chats).await?;
+    let own = if wanted.iter().any(|(stream, _)| *stream == Stream::Personal(user)) {
+        personal_end(tx, user).await?.map(Entitlement::whole)
+    } else {
+        None
     };
-    let next = after.saturating_add(1);
-    let entitled = ranges.clone();
-    let ranges = ranges.into_iter().map(|(first, last)| (first.max(next), last));
-    let mut rows = Wanted { sql: &READ_ROWS, stream, user, about: None, limit }.read(tx, ranges).await?;
-    if matches!(stream, Stream::Chat(_)) {
-        let hidden = hidden_targets(tx, user, stream, &rows).await?;
-        let entitled = |seq| entitled.iter().any(|(first, last)| (*first..=*last).contains(&seq));
-        dress(tx, &mut rows, |_, seq| entitled(seq) && !hidden.contains(&seq)).await?;
+    let of = |stream: &Stream| match stream {
+        Stream::Chat(chat) => entitlements.get(chat),
+        Stream::Personal(owner) => own.as_ref().filter(|_| *owner == user),
+    };
+    let mut room = u64::from(limit);
+    let mut ranges = Vec::new();
+    let mut pages = Vec::with_capacity(wanted.len());
+    for (stream, after) in wanted {
+        pages.push(of(stream).map(|entitlement| {
+            let mut page = LogPage { rows: Vec::new(), end: entitlement.end, more: false };
+            let next = after.saturating_add(1);
+            for (first, last) in &entitlement.ranges {
+                let (low, high) = ((*first).max(next), *last);
+                if low > high {
+                    continue;
+                }
+                let high_now = high.min(low + room - 1);
+                room -= high_now + 1 - low;
+                if low <= high_now {
+                    ranges.push((*stream, low, high_now));
+                }
+                if high_now < high {
+                    (page.end, page.more) = (high_now, true);
+                    break;
+                }
+            }
+            page
+        }));
     }
-    let full = rows.len() >= limit as usize;
-    let end = rows.last().filter(|_| full).map_or(end, |row| row.seq);
-    Ok(Some(LogPage { rows, end }))
+    let mut rows = read_ranges(tx, user, &ranges).await?;
+    let hidden = hidden_targets(tx, user, &rows).await?;
+    let may = |chat, seq| {
+        let entitled = entitlements.get(&chat).is_some_and(|entitlement| entitlement.contains(seq));
+        entitled && !hidden.contains(&(chat, seq))
+    };
+    dress(tx, &mut rows, may).await?;
+    for row in rows {
+        let place = wanted.iter().position(|(stream, _)| *stream == row.stream);
+        if let Some(page) = place.and_then(|place| pages[place].as_mut()) {
+            page.rows.push(row);
+        }
+    }
+    Ok(pages)
+}
+
+/// Rows out of ranges of logs, both ends included, as they are stored.
+async fn read_ranges(
+    tx: &mut Tx,
+    user: UserId,
+    ranges: &[(Stream, Seq, Seq)],
+) -> Result<Vec<LogRow>, sqlx::Error> {
+    if ranges.is_empty() {
+        return Ok(Vec::new());
+    }
+    let streams: HashMap<StreamId, Stream> =
+        ranges.iter().map(|(stream, ..)| (stream.id(), *stream)).collect();
+    let table = Table::of(ranges, |row, (stream, low, high)| {
+        row.id(stream.id().uuid()).seq(*low).seq(*high);
+    });
+    let mut rows = Vec::new();
+    for row in tx.fetch(&READ_RANGES, args![table, user]).await? {
+        if let Some(stream) = streams.get(&row.id(LOG_COLUMNS)?) {
+            rows.push(read_row(*stream, &row)?);
+        }
+    }
+    Ok(rows)
 }
 
 /// Of the messages that rows say were edited, those which the user has hidden.
 async fn hidden_targets(
     tx: &mut Tx,
     user: UserId,
-    stream: Stream,
     rows: &[LogRow],
-) -> Result<HashSet<Seq>, sqlx::Error> {
-    let edited = rows.iter().filter_map(|row| match &row.entry {
-        Entry::MessageEdited { target, .. } => Some(target.seq),
+) -> Result<HashSet<(ChatId, Seq)>, sqlx::Error> {
+    let edited = rows.iter().filter_map(|row| match (row.stream, &row.entry) {
+        (Stream::Chat(chat), Entry::MessageEdited { target, .. }) => Some((chat, target.seq)),
         _ => None,
     });
-    let edited: BTreeSet<Seq> = edited.collect();
+    let edited: BTreeSet<(ChatId, Seq)> = edited.collect();
     if edited.is_empty() {
         return Ok(HashSet::new());
     }
-    let table = Table::of(edited, |row, seq| {
-        row.seq(seq);
+    let table = Table::of(edited, |row, (chat, seq)| {
+        row.id(chat.uuid()).seq(seq);
     });
-    let hidden = tx.fetch(&ARE_HIDDEN, args![table, stream.id(), user]).await?;
-    hidden.iter().map(|row| row.seq(0)).collect()
+    let hidden = tx.fetch(&ARE_HIDDEN, args![table, user]).await?;
+    hidden.iter().map(|row| Ok((row.id(0)?, row.seq(1)?))).collect()
 }
 
 async fn list_messages(
@@ -272,14 +329,13 @@ impl Log for SqlStore {
         Ok(sent?)
     }
 
-    async fn read_log(
+    async fn read_logs(
         &self,
         user: UserId,
-        stream: Stream,
-        after: Seq,
+        wanted: &[(Stream, Seq)],
         limit: u32,
-    ) -> Result<Option<LogPage>> {
-        read!(self, |tx| read_log(tx, user, stream, after, limit).await?)
+    ) -> Result<Vec<Option<LogPage>>> {
+        read!(self, |tx| read_logs(tx, user, wanted, limit).await?)
     }
 
     async fn list_messages(
@@ -335,12 +391,31 @@ impl Log for SqlStore {
         read!(self, |tx| list_receipts(tx, user, &query).await?)
     }
 
-    async fn raise_watermarks(
-        &self,
-        raises: Vec<Raise>,
-        at: Timestamp,
-    ) -> Result<Commit<Vec<Result<Raised>>>> {
-        self.writer.submit(RaiseWatermarks { raises, at }).await
+    async fn raise_watermarks(&self, raises: Vec<Raise>, at: Timestamp) -> Vec<Result<Raised>> {
+        // Each in the lane of its chat, so that no two lanes raise watermarks of the same stay.
+        let mut lanes: BTreeMap<usize, (Vec<usize>, Vec<Raise>)> = BTreeMap::new();
+        for (place, raise) in raises.into_iter().enumerate() {
+            let (places, raises) = lanes.entry(self.writer.lane_of(raise.chat.uuid())).or_default();
+            places.push(place);
+            raises.push(raise);
+        }
+        let since = Instant::now();
+        let mut commits = Vec::with_capacity(lanes.len());
+        for (places, raises) in lanes.into_values() {
+            commits.push((places, self.writer.raise(raises, at, since).await));
+        }
+        let mut outcomes: BTreeMap<usize, Result<Raised>> = BTreeMap::new();
+        for (places, queued) in commits {
+            let committed = match queued {
+                Ok(commit) => commit.await,
+                Err(error) => Err(error),
+            };
+            match committed {
+                Ok(raised) => outcomes.extend(places.into_iter().zip(raised)),
+                Err(error) => outcomes.extend(places.into_iter().map(|place| (place, Err(repeated(&error))))),
+            }
+        }
+        outcomes.into_values().collect()
     }
 
     async fn find_send_facts(&self, user: UserId, chat: ChatId) -> Result<Option<SendFacts>> {

@@ -7,12 +7,10 @@ use super::{
     stays::{MovedMark, find_moved_marks},
     transaction::Tx,
     value::{Table, args},
-    writer::{Place, Scope, Write},
+    writer::Scope,
 };
-use crate::trouble::Failed;
-use async_trait::async_trait;
 use curlew_domain::{
-    Result,
+    Error, Result,
     chat::ChatKind,
     clock::Timestamp,
     ids::{ChatId, Seq, UserId},
@@ -21,6 +19,7 @@ use curlew_domain::{
     session::FollowChats,
 };
 use std::collections::{BTreeSet, HashMap, HashSet};
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 /// Unread messages are counted up to here.
@@ -57,14 +56,15 @@ statements! {
             read_at = CASE WHEN read_seq < r.seen THEN $2 ELSE read_at END
         FROM r
         WHERE memberships.chat_id = r.chat AND memberships.user_id = r.usr AND memberships.left_seq IS NULL"];
+    // The kind is spelt so that it is not looked up in an index of messages by sender, where all of a chat would be read.
     CONCERNED = ["WITH r AS MATERIALIZED " rows(1: n int, chat id, usr id, above int, upto int) "
         SELECT r.n, l.sender, MAX(l.seq), COUNT(*),
             CASE WHEN EXISTS (SELECT 1 FROM users h WHERE h.id = l.sender AND h.read_receipts_to = 'nobody')
                 THEN CAST(1 AS BIGINT) ELSE 0 END, MAX(s.unseen_read_seq)
-        FROM r CROSS JOIN log l CROSS JOIN memberships s
-        WHERE l.stream = r.chat AND l.seq > r.above AND l.seq <= r.upto AND l.kind = 'message' AND l.sender <> r.usr
-            AND s.chat_id = r.chat AND s.user_id = l.sender AND s.left_seq IS NULL
-        GROUP BY r.n, l.sender"];
+        FROM r"
+        each(log l: "l.stream = r.chat AND l.seq > r.above AND l.seq <= r.upto AND l.kind || '' = 'message' AND l.sender <> r.usr")
+        each(memberships s: "s.chat_id = r.chat AND s.user_id = l.sender AND s.left_seq IS NULL")
+        " GROUP BY r.n, l.sender"];
     RECEIPT_CHATS = ["WITH r AS MATERIALIZED " rows(1: chat id) "
         SELECT m.chat_id, c.kind, c.last_seq, m.read_seq, m.read_at, m.unseen_read_seq
         FROM memberships m JOIN chats c ON c.id = m.chat_id
@@ -163,48 +163,70 @@ impl Stay {
 
 type Member = (ChatId, UserId);
 
-/// Watermarks to be raised.
-pub(super) struct RaiseWatermarks {
-    pub raises: Vec<Raise>,
-    pub at: Timestamp,
+/// Watermarks to be raised, in the queue.
+pub(crate) struct RaiseWatermarks {
+    raises: Vec<Raise>,
+    at: Timestamp,
+    outcomes: Option<Vec<Result<Raised>>>,
+    caller: oneshot::Sender<Result<Vec<Result<Raised>>>>,
 }
 
-#[async_trait]
-impl Write for RaiseWatermarks {
-    type Answer = Vec<Result<Raised>>;
-    const PLACE: Place = Place::Watermarks;
-
-    fn key(&self) -> Uuid {
-        self.raises.first().map_or(Uuid::nil(), |raise| raise.chat.uuid())
+impl RaiseWatermarks {
+    pub fn new(
+        raises: Vec<Raise>,
+        at: Timestamp,
+        caller: oneshot::Sender<Result<Vec<Result<Raised>>>>,
+    ) -> Self {
+        Self { raises, at, outcomes: None, caller }
     }
 
-    async fn apply(&self, scope: &mut Scope<'_>) -> Result<Self::Answer, Failed> {
-        let tx = &mut *scope.tx;
-        let members: BTreeSet<Member> = self.raises.iter().map(|raise| (raise.chat, raise.user)).collect();
-        let mut stays = lock_stays(tx, &members).await?;
-        let former = find_former(tx, members.iter().filter(|member| !stays.contains_key(member))).await?;
-        let mut changed = HashSet::new();
-        let mut outcomes: Vec<Result<Raised>> = Vec::with_capacity(self.raises.len());
-        for wish in &self.raises {
-            let member = (wish.chat, wish.user);
-            outcomes.push(match stays.get_mut(&member) {
-                Some(stay) => {
-                    let before = *stay;
-                    stay.raise(wish);
-                    if *stay != before {
-                        changed.insert(member);
-                    }
-                    Ok(raised(wish, before, *stay))
+    // A caller that has gone away has no use for its answer.
+    pub fn answer(self) {
+        let outcomes = self.outcomes.ok_or_else(|| Error::Internal("watermarks were not run".into()));
+        self.caller.send(outcomes).ok();
+    }
+
+    pub fn fail(self, error: Error) {
+        self.caller.send(Err(error)).ok();
+    }
+}
+
+/// Raises the watermarks of all commands at once, in their order; each gets its outcomes.
+pub(crate) async fn raise_watermarks(
+    scope: &mut Scope<'_>,
+    run: &mut [&mut RaiseWatermarks],
+) -> Result<(), sqlx::Error> {
+    let Some(at) = run.iter().map(|command| command.at).max() else { return Ok(()) };
+    let tx = &mut *scope.tx;
+    let raises = || run.iter().flat_map(|command| &command.raises);
+    let members: BTreeSet<Member> = raises().map(|raise| (raise.chat, raise.user)).collect();
+    let mut stays = lock_stays(tx, &members).await?;
+    let former = find_former(tx, members.iter().filter(|member| !stays.contains_key(member))).await?;
+    let mut changed = HashSet::new();
+    let mut outcomes: Vec<Result<Raised>> = Vec::new();
+    for wish in raises() {
+        let member = (wish.chat, wish.user);
+        outcomes.push(match stays.get_mut(&member) {
+            Some(stay) => {
+                let before = *stay;
+                stay.raise(wish);
+                if *stay != before {
+                    changed.insert(member);
                 }
-                None => Err(require_member(standing(None, former.contains(&member)))
-                    .expect_err("somebody without an active stay is no member")
-                    .into()),
-            });
-        }
-        store(tx, &stays, &changed, self.at).await?;
-        complete(tx, &mut outcomes, &stays).await?;
-        Ok(outcomes)
+                Ok(raised(wish, before, *stay))
+            }
+            None => Err(require_member(standing(None, former.contains(&member)))
+                .expect_err("somebody without an active stay is no member")
+                .into()),
+        });
     }
+    store(tx, &stays, &changed, at).await?;
+    complete(tx, &mut outcomes, &stays).await?;
+    let mut outcomes = outcomes.into_iter();
+    for command in run {
+        command.outcomes = Some(outcomes.by_ref().take(command.raises.len()).collect());
+    }
+    Ok(())
 }
 
 fn raised(wish: &Raise, before: Stay, after: Stay) -> Raised {

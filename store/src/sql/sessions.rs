@@ -9,7 +9,7 @@ use super::{
     statement::statements,
     stays::list_stay_ends,
     transaction::Tx,
-    value::{Row, args},
+    value::{Arg, Row, args},
     writer::{Place, Process, Scope, Write},
 };
 use crate::trouble::Failed;
@@ -46,7 +46,7 @@ statements! {
     LOCK_FENCE = ["SELECT s.id FROM sessions s WHERE s.id = $1 AND s.generation = $2" lock(s)];
     SAVE_SUBSCRIPTIONS = ["UPDATE sessions SET filters = $3, cursors = $4 WHERE id = $1 AND generation = $2"];
     SAVE_CURSORS = ["UPDATE sessions SET cursors = $3 WHERE id = $1 AND generation = $2"];
-    CLOSE_SESSION = ["UPDATE sessions SET cursors = $3, expiry_secs = $4, disconnected_at = $5, left_at = $6 WHERE id = $1 AND generation = $2"];
+    CLOSE_SESSION = ["UPDATE sessions SET cursors = COALESCE($3, cursors), expiry_secs = $4, disconnected_at = $5, left_at = $6 WHERE id = $1 AND generation = $2"];
     // Sessions of one device are closed in several lanes, in any order: to wait for its row here could be to wait for each
     // other. Who has it locked is seeing it, too, or renames, retires or removes it.
     SEE_DEVICE_OF_SESSION = ["UPDATE devices SET last_seen_at = $3 WHERE id = (SELECT d.id FROM sessions s JOIN devices d ON d.id = s.device_id
@@ -332,7 +332,7 @@ impl Write for CloseSession {
         let changed = if self.expiry_secs == 0 {
             scope.tx.execute(&DELETE_SESSION, args![session, generation]).await?
         } else {
-            let cursors = encode_cursors(&self.cursors);
+            let cursors = Arg::Bytes(self.cursors.as_ref().map(encode_cursors));
             let args = args![session, generation, cursors, self.expiry_secs, self.at, self.left_at];
             scope.tx.execute(&CLOSE_SESSION, args).await?
         };

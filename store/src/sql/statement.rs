@@ -8,9 +8,11 @@
 //! | `hold(m)` | nothing | `FOR KEY SHARE OF m`: it may change, but not go |
 //! | `take(m)` | nothing | `FOR UPDATE OF m`: it goes; whoever holds it comes first, or sees it gone |
 //! | `lock_free(m)` | nothing | `FOR NO KEY UPDATE OF m SKIP LOCKED`: never waits, and finds no row that another has locked |
+//! | `each(log l: "l.stream = r.chat")` | `CROSS JOIN log l ON (…)` | `CROSS JOIN LATERAL (… OFFSET 0) l`: looked up for each row before it |
 //!
 //! `rows` is used as a MATERIALIZED common table expression, so that each cell is parsed once, and joined with CROSS JOIN,
-//! which SQLite takes as the order of the loops.
+//! which SQLite takes as the order of the loops. PostgreSQL chooses the order by what it believes of the size of a table, and
+//! may believe for a minute what was true when the table was empty: `each` leaves it no choice.
 
 /// One statement, as each engine spells it.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +64,16 @@ macro_rules! sql_text {
         $crate::sql::statement::sql_text!(postgres [
             $($done)* " FOR NO KEY UPDATE OF ", stringify!($table), " SKIP LOCKED",
         ] $($rest)*)
+    };
+    (sqlite [$($done:tt)*] each($table:ident $name:ident: $($on:tt)+) $($rest:tt)*) => {
+        $crate::sql::statement::sql_text!(sqlite [
+            $($done)* " CROSS JOIN ", stringify!($table), " ", stringify!($name), " ON (",
+        ] $($on)+ ")" $($rest)*)
+    };
+    (postgres [$($done:tt)*] each($table:ident $name:ident: $($on:tt)+) $($rest:tt)*) => {
+        $crate::sql::statement::sql_text!(postgres [
+            $($done)* " CROSS JOIN LATERAL (SELECT * FROM ", stringify!($table), " ", stringify!($name), " WHERE ",
+        ] $($on)+ " OFFSET 0) " (stringify!($name)) $($rest)*)
     };
     ($engine:ident [$($done:tt)*] ($text:expr) $($rest:tt)*) => {
         $crate::sql::statement::sql_text!($engine [$($done)* $text,] $($rest)*)
@@ -133,6 +145,16 @@ mod tests {
         assert_eq!(
             BOTH.postgres,
             "WITH r AS MATERIALIZED (SELECT decode(value->>0, 'hex') AS chat, CAST(value->>1 AS BIGINT) AS upto FROM jsonb_array_elements($1::jsonb)) SELECT 1 FROM chats c FOR NO KEY UPDATE OF c"
+        );
+        let each =
+            sql!("SELECT 1 FROM r" each(log l: "l.stream = r.chat AND " ("l.seq > 1")) " ORDER BY l.seq");
+        assert_eq!(
+            each.sqlite,
+            "SELECT 1 FROM r CROSS JOIN log l ON (l.stream = r.chat AND l.seq > 1) ORDER BY l.seq"
+        );
+        assert_eq!(
+            each.postgres,
+            "SELECT 1 FROM r CROSS JOIN LATERAL (SELECT * FROM log l WHERE l.stream = r.chat AND l.seq > 1 OFFSET 0) l ORDER BY l.seq"
         );
     }
 }

@@ -12,10 +12,14 @@ use curlew_domain::{
     receipt::Mark,
 };
 use std::collections::HashMap;
+use uuid::Uuid;
 
 statements! {
-    STAYS_IN_CHAT = ["SELECT m.joined_seq, m.visible_from, m.left_seq, m.role, c.last_seq
-        FROM memberships m JOIN chats c ON c.id = m.chat_id WHERE m.user_id = $1 AND m.chat_id = $2 ORDER BY m.joined_seq"];
+    STAYS_IN_CHATS = ["WITH r AS MATERIALIZED " rows(1: chat id) "
+        SELECT m.chat_id, m.visible_from, m.left_seq, m.role, c.last_seq
+        FROM r"
+        each(memberships m: "m.chat_id = r.chat AND m.user_id = $2")
+        " JOIN chats c ON c.id = m.chat_id ORDER BY m.chat_id, m.joined_seq"];
     STAY_ENDS = ["SELECT m.chat_id, MIN(m.joined_seq), MAX(m.joined_seq), MAX(m.left_seq),
             MAX(CASE WHEN m.left_seq IS NULL THEN CAST(1 AS BIGINT) ELSE 0 END), MAX(c.last_seq),
             MAX(CASE WHEN m.left_seq IS NULL THEN m.delivered_seq ELSE 0 END)
@@ -26,7 +30,7 @@ statements! {
 }
 
 /// What a user may have of a chat's log.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Entitlement {
     /// Disjoint ranges of rows, both ends included, ascending.
     pub ranges: Vec<(Seq, Seq)>,
@@ -42,11 +46,29 @@ impl Entitlement {
         self.ranges.iter().any(|(first, last)| (*first..=*last).contains(&seq))
     }
 
+    /// A log of which everything is the user's.
+    pub fn whole(end: Seq) -> Self {
+        Self { ranges: vec![(1, end)], end, role: None }
+    }
+
     /// The user's stays in the chat; `None`: there never was one.
     pub async fn find(tx: &mut Tx, user: UserId, chat: ChatId) -> Result<Option<Self>, sqlx::Error> {
-        let rows = tx.fetch(&STAYS_IN_CHAT, args![user, chat]).await?;
-        let mut entitlement = Self { ranges: Vec::new(), end: 0, role: None };
-        for row in &rows {
+        Ok(Self::find_all(tx, user, [chat]).await?.remove(&chat))
+    }
+
+    /// The user's stays in each chat where there ever was one.
+    pub async fn find_all(
+        tx: &mut Tx,
+        user: UserId,
+        chats: impl IntoIterator<Item = ChatId>,
+    ) -> Result<HashMap<ChatId, Self>, sqlx::Error> {
+        let mut entitlements = HashMap::new();
+        let chats: Vec<Uuid> = chats.into_iter().map(ChatId::uuid).collect();
+        if chats.is_empty() {
+            return Ok(entitlements);
+        }
+        for row in tx.fetch(&STAYS_IN_CHATS, args![Table::of_ids(chats), user]).await? {
+            let entitlement = entitlements.entry(row.id(0)?).or_insert_with(Self::default);
             let (visible_from, left, log_end) = (row.seq(1)?, row.seq_or_null(2)?, row.seq(4)?);
             let end = left.unwrap_or(log_end);
             entitlement.end = entitlement.end.max(end);
@@ -55,7 +77,7 @@ impl Entitlement {
                 entitlement.role = Some(row.named(3, Role::parse)?);
             }
         }
-        Ok((!rows.is_empty()).then_some(entitlement))
+        Ok(entitlements)
     }
 
     /// Adds a range; an overlapping or touching one becomes one with it. A later stay may see further back.
@@ -149,7 +171,7 @@ mod tests {
     use super::*;
 
     fn of(stays: &[(Seq, Seq)]) -> Vec<(Seq, Seq)> {
-        let mut entitlement = Entitlement { ranges: Vec::new(), end: 0, role: None };
+        let mut entitlement = Entitlement::default();
         for (first, last) in stays {
             entitlement.add(*first, *last);
         }

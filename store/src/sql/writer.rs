@@ -4,14 +4,14 @@
 //! in one transaction; no timer, a lone command commits at once. A caller is answered when the transaction of its command
 //! has been committed and its rows have been handed to the relay.
 //!
-//! Within a batch messages and membership changes run in the order of the queue, consecutive messages in bulk; watermarks,
-//! what is noted of users and logins, and sessions ride behind them. That is also the order of the locks on PostgreSQL: chats
+//! Within a batch messages and membership changes run in the order of the queue, consecutive messages in bulk; watermarks, all
+//! in bulk, what is noted of users and logins, and sessions ride behind them. That is also the order of the locks on PostgreSQL: chats
 //! by id, stays, users by id, logins, devices, sessions.
 
 pub(crate) mod batch;
 mod lane;
 
-use super::{engine::Db, messages::append::Append, transaction::Tx};
+use super::{engine::Db, messages::append::Append, receipts::RaiseWatermarks, transaction::Tx};
 use crate::{StoreConfig, trouble::Failed};
 use async_trait::async_trait;
 use curlew_domain::{
@@ -21,6 +21,7 @@ use curlew_domain::{
         relay::{Committed, Relay},
         store::{AppendMessage, Appended, Commit},
     },
+    receipt::{Raise, Raised},
 };
 use lane::Lane;
 pub(crate) use lane::STATEMENTS;
@@ -38,7 +39,7 @@ pub(crate) const BATCH: usize = 256;
 /// waits for no more of them …
 pub(crate) const PATIENT_ALONE: usize = 32;
 /// … and takes no more of them along.
-pub(crate) const PATIENT_BEHIND: usize = 8;
+pub(crate) const PATIENT_BEHIND: usize = 6;
 
 /// What this process is to the database.
 pub(crate) struct Process {
@@ -65,7 +66,7 @@ pub(crate) enum Place {
     InTurn,
     /// In the order of the queue. Locks the one chat whose id is its key.
     ChatInTurn,
-    /// Behind the messages: locks stays.
+    /// Behind the messages: locks stays of chats of its lane.
     Watermarks,
     /// Then: locks users, logins, devices; appends nothing.
     Accounts,
@@ -85,7 +86,7 @@ impl Place {
     }
 }
 
-/// A command other than a message. It refuses before it writes anything, and may be run again from the start.
+/// A command other than a message or watermarks. It refuses before it writes anything, and may be run again from the start.
 #[async_trait]
 pub(crate) trait Write: Send + 'static {
     type Answer: Send;
@@ -106,6 +107,7 @@ pub(crate) struct Queued {
 
 pub(crate) enum Work {
     Append(Box<Append>),
+    Raise(Box<RaiseWatermarks>),
     Other(Box<dyn Job>),
 }
 
@@ -118,6 +120,7 @@ impl Queued {
                     .record(self.since.elapsed().as_secs_f64());
                 append.answer();
             }
+            Work::Raise(raise) => raise.answer(),
             Work::Other(job) => job.answer(),
         }
     }
@@ -125,6 +128,7 @@ impl Queued {
     fn fail(self, error: Error) {
         match self.work {
             Work::Append(append) => append.fail(error),
+            Work::Raise(raise) => raise.fail(error),
             Work::Other(job) => job.fail(error),
         }
     }
@@ -132,6 +136,7 @@ impl Queued {
     fn place(&self) -> Place {
         match &self.work {
             Work::Append(_) => Place::InTurn,
+            Work::Raise(_) => Place::Watermarks,
             Work::Other(job) => job.place(),
         }
     }
@@ -219,7 +224,21 @@ impl Writer {
     pub async fn append(&self, message: AppendMessage) -> Result<Commit<Appended>> {
         let (caller, commit) = Commit::channel();
         let key = message.chat.uuid();
-        self.queue(key, Work::Append(Box::new(Append::new(message, caller)))).await?;
+        self.queue(key, Work::Append(Box::new(Append::new(message, caller))), Instant::now()).await?;
+        Ok(commit)
+    }
+
+    /// Queues watermarks of chats of one lane, for a caller who called then; waits only for room.
+    pub async fn raise(
+        &self,
+        raises: Vec<Raise>,
+        at: Timestamp,
+        since: Instant,
+    ) -> Result<Commit<Vec<Result<Raised>>>> {
+        let (caller, commit) = Commit::channel();
+        let key = raises.first().map_or(Uuid::nil(), |raise| raise.chat.uuid());
+        let raise = RaiseWatermarks::new(raises, at, caller);
+        self.queue(key, Work::Raise(Box::new(raise)), since).await?;
         Ok(commit)
     }
 
@@ -227,7 +246,8 @@ impl Writer {
     pub async fn submit<W: Write + Sync>(&self, write: W) -> Result<Commit<W::Answer>> {
         let (caller, commit) = Commit::channel();
         let key = write.key();
-        self.queue(key, Work::Other(Box::new(Pending { write, outcome: None, caller }))).await?;
+        let pending = Pending { write, outcome: None, caller };
+        self.queue(key, Work::Other(Box::new(pending)), Instant::now()).await?;
         Ok(commit)
     }
 
@@ -236,10 +256,14 @@ impl Writer {
         self.submit(write).await?.await
     }
 
-    async fn queue(&self, key: Uuid, work: Work) -> Result<()> {
-        let since = Instant::now();
+    /// Number of the lane in which commands about this are committed.
+    pub fn lane_of(&self, key: Uuid) -> usize {
         // The low bits of a UUIDv7 are random.
-        let lane = &self.lanes[(key.as_u128() % self.lanes.len() as u128) as usize];
+        (key.as_u128() % self.lanes.len() as u128) as usize
+    }
+
+    async fn queue(&self, key: Uuid, work: Work, since: Instant) -> Result<()> {
+        let lane = &self.lanes[self.lane_of(key)];
         let queued = Queued { since, work };
         let queue = if queued.place().is_patient() { &lane.patient } else { &lane.queue };
         match tokio::time::timeout_at(since + self.patience, queue.send(queued)).await {

@@ -279,7 +279,7 @@ async fn recipients_are_those_for_whom_it_counts(f: Fixture) {
     let sent = f.send(chat, alice, "hello").await;
     f.change(chat, alice, MembershipChange::Add(vec![dan])).await.unwrap();
     let raise = Raise { chat, user: bob, delivered: Some(sent.seq), read: Some(sent.seq) };
-    f.store.raise_watermarks(vec![raise], f.now()).await.unwrap().await.unwrap();
+    f.store.raise_watermarks(vec![raise], f.now()).await;
     let recipients = f.store.list_recipients(chat, alice, sent.seq).await.unwrap();
     let recipients: Vec<_> = recipients.iter().map(|r| (r.user.id, r.status)).collect();
     let mut expected = [(bob, Status::Read), (carol, Status::Sent)];

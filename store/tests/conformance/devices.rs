@@ -291,8 +291,15 @@ async fn the_commit_tells_which_logins_ended(f: Fixture) {
 /// Ends a connection; answers when.
 async fn close(f: &Fixture, fence: SessionFence, expiry_secs: u32) -> Timestamp {
     let (cursors, settle, at) = (Cursors::new(), Settle::default(), f.now());
-    let close =
-        CloseSession { fence, cursors, expiry_secs, settle, left_at: Timestamp(0), discard_will: false, at };
+    let close = CloseSession {
+        fence,
+        cursors: Some(cursors),
+        expiry_secs,
+        settle,
+        left_at: Timestamp(0),
+        discard_will: false,
+        at,
+    };
     assert!(f.store.close_session(close).await.unwrap());
     at
 }
@@ -401,7 +408,7 @@ async fn a_device_is_seen_whenever_it_shows_itself(f: Fixture) {
     let seen = last_seen(&f, phone.id).await;
     let superseded = CloseSession {
         fence: old,
-        cursors: Cursors::new(),
+        cursors: Some(Cursors::new()),
         expiry_secs: 0,
         settle: Settle::default(),
         left_at: Timestamp(0),

@@ -9,15 +9,15 @@ use curlew_domain::{
     contact::RelationAction,
     device::{Device, DeviceChoice},
     event::Event,
-    ids::{ChatId, DeviceId, LoginId, RowId, SessionId, Stream, UserId},
+    ids::{ChatId, DeviceId, LoginId, RowId, Seq, SessionId, Stream, UserId},
     message::{LocalId, LogRow, Target},
     page::PageRequest,
     plain::PlainDelivery,
     ports::{
         relay::{Committed, Relay},
         store::{
-            Accounts, AppendMessage, Appended, ChangeMembers, ChangeMessage, Chats, Contacts, Log, NewGroup,
-            NewLogin, NewPrivateChat, NewUser,
+            Accounts, AppendMessage, Appended, ChangeMembers, ChangeMessage, Chats, Contacts, Log, LogPage,
+            NewGroup, NewLogin, NewPrivateChat, NewUser,
         },
     },
     rules::{MembershipChange, MembershipLimits, MessageChange},
@@ -37,11 +37,18 @@ use uuid::Uuid;
 
 pub const LIMITS: MembershipLimits = MembershipLimits { group_members: 1024, require_contact: true };
 pub const OPEN: MembershipLimits = MembershipLimits { group_members: 1024, require_contact: false };
+/// What is waited for has long happened by then.
+const PATIENCE: Duration = Duration::from_secs(20);
 pub const FIRST_PAGE: PageRequest = PageRequest { limit: 50, after: None };
 
-/// Remembers what every commit held.
+/// Remembers what every commit held, and what was said.
 #[derive(Default)]
-pub struct Recorder(Mutex<Vec<Committed>>);
+pub struct Recorder {
+    committed: Mutex<Vec<Committed>>,
+    /// Who was told something, and how often it was said that receipts are uncertain.
+    told: watch::Sender<Vec<UserId>>,
+    uncertain: watch::Sender<usize>,
+}
 
 impl Recorder {
     pub fn new() -> Arc<Self> {
@@ -84,20 +91,38 @@ impl Recorder {
         self.take_all().into_iter().flat_map(changed).collect()
     }
 
+    /// Returns when the user has been told something since the start.
+    pub async fn told(&self, user: UserId) {
+        let mut told = self.told.subscribe();
+        let heard = tokio::time::timeout(PATIENCE, told.wait_for(|told| told.contains(&user))).await;
+        heard.expect("the user is told").unwrap();
+    }
+
+    /// Returns when it has been said so often that receipts are uncertain.
+    pub async fn uncertain(&self, times: usize) {
+        let mut uncertain = self.uncertain.subscribe();
+        let heard = tokio::time::timeout(PATIENCE, uncertain.wait_for(|said| *said >= times)).await;
+        heard.expect("receipts become uncertain").unwrap();
+    }
+
     fn take_all(&self) -> Vec<Committed> {
-        std::mem::take(&mut self.0.lock().unwrap())
+        std::mem::take(&mut self.committed.lock().unwrap())
     }
 }
 
 #[async_trait]
 impl Relay for Recorder {
     fn committed(&self, committed: Vec<Committed>) {
-        self.0.lock().unwrap().extend(committed);
+        self.committed.lock().unwrap().extend(committed);
     }
 
-    fn notify(&self, _to: UserId, _event: Arc<Event>, _except: Option<SessionId>) {}
+    fn notify(&self, to: UserId, _event: Arc<Event>, _except: Option<SessionId>) {
+        self.told.send_modify(|told| told.push(to));
+    }
 
-    fn receipts_uncertain(&self, _since: Timestamp) {}
+    fn receipts_uncertain(&self, _since: Timestamp) {
+        self.uncertain.send_modify(|times| *times += 1);
+    }
 
     async fn end_logins(&self, _logins: &[LoginId]) {}
 
@@ -138,7 +163,7 @@ impl Gate {
     /// Returns when `n` transactions have come to the gate since the start.
     pub async fn reached_by(&self, n: usize) {
         let mut waiting = self.waiting.subscribe();
-        let came = tokio::time::timeout(Duration::from_secs(20), waiting.wait_for(|came| *came >= n)).await;
+        let came = tokio::time::timeout(PATIENCE, waiting.wait_for(|came| *came >= n)).await;
         came.expect("so many transactions come to the gate").unwrap();
     }
 
@@ -371,8 +396,13 @@ impl Fixture {
         self.store.hide_message(user, chat, message, self.now()).await?.await
     }
 
+    pub async fn read_log(&self, user: UserId, stream: Stream, after: Seq, limit: u32) -> Option<LogPage> {
+        let pages = self.store.read_logs(user, &[(stream, after)], limit).await.unwrap();
+        <[_; 1]>::try_from(pages).unwrap().into_iter().next().unwrap()
+    }
+
     pub async fn read_all(&self, user: UserId, stream: Stream) -> Vec<LogRow> {
-        self.store.read_log(user, stream, 0, 10_000).await.unwrap().unwrap().rows
+        self.read_log(user, stream, 0, 10_000).await.unwrap().rows
     }
 
     pub async fn login(&self, user: UserId, device: &str) -> (LoginId, Device) {

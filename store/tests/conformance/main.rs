@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod accounts;
+mod acknowledgements;
 mod changes;
 mod chats;
 mod contacts;

@@ -11,7 +11,7 @@ use curlew_domain::{
     contact::RelationAction,
     ids::Stream,
     message::{Content, Entry, MessageType},
-    ports::store::{AppendMessage, Appended, Contacts, Log, MessagesFrom},
+    ports::store::{AppendMessage, Appended, Contacts, Log, LogPage, MessagesFrom},
     receipt::{Raise, Status},
     rules::{MembershipChange, SendFacts},
 };
@@ -28,6 +28,7 @@ on_both_engines!(
     a_block_stops_sends_in_the_private_chat_only,
     what_a_send_is_judged_by_can_be_asked,
     a_log_is_read_in_pages_to_its_end,
+    logs_are_read_together_as_far_as_there_is_room,
     a_personal_log_is_its_owners,
     messages_are_listed_both_ways,
     only_the_sender_sees_local_id_and_status,
@@ -182,25 +183,64 @@ async fn a_log_is_read_in_pages_to_its_end(f: Fixture) {
         f.send(chat, alice, &n.to_string()).await;
     }
     let read = async |after, limit| {
-        let page = f.store.read_log(bob, Stream::Chat(chat), after, limit).await.unwrap().unwrap();
-        (seqs(&page.rows), page.end)
+        let page = f.read_log(bob, Stream::Chat(chat), after, limit).await.unwrap();
+        (seqs(&page.rows), page.end, page.more)
     };
-    assert_eq!(read(0, 3).await, (vec![1, 2, 3], 3));
-    assert_eq!(read(3, 3).await, (vec![4, 5, 6], 6));
-    assert_eq!(read(6, 3).await, (vec![7], 7));
-    assert_eq!(read(7, 3).await, (vec![], 7));
-    assert_eq!(read(u64::MAX, 3).await, (vec![], 7));
+    assert_eq!(read(0, 3).await, (vec![1, 2, 3], 3, true));
+    assert_eq!(read(3, 3).await, (vec![4, 5, 6], 6, true));
+    assert_eq!(read(4, 3).await, (vec![5, 6, 7], 7, false));
+    assert_eq!(read(6, 3).await, (vec![7], 7, false));
+    assert_eq!(read(7, 3).await, (vec![], 7, false));
+    assert_eq!(read(u64::MAX, 3).await, (vec![], 7, false));
+}
+
+async fn logs_are_read_together_as_far_as_there_is_room(f: Fixture) {
+    let [alice, bob, carol] = f.contacts(["alice", "bob", "carol"]).await;
+    let chats = [f.private_chat(alice, bob).await, f.group(alice, &[bob, carol]).await];
+    let foreign = f.private_chat(alice, carol).await;
+    for chat in chats.into_iter().chain([foreign]) {
+        for n in 1..=4 {
+            f.send(chat, alice, &n.to_string()).await;
+        }
+    }
+    let hidden = f.send(chats[1], alice, "hidden").await;
+    f.hide(chats[1], bob, hidden.id).await.unwrap();
+    let wanted = [
+        (Stream::Chat(chats[0]), 1),
+        (Stream::Personal(alice), 0),
+        (Stream::Chat(foreign), 0),
+        (Stream::Chat(chats[1]), 2),
+        (Stream::Personal(bob), 0),
+        (Stream::Chat(Uuid::now_v7().into()), 0),
+    ];
+    let read = async |limit| {
+        let pages = f.store.read_logs(bob, &wanted, limit).await.unwrap().into_iter();
+        let of = |page: LogPage| (seqs(&page.rows), page.end, page.more);
+        pages.map(|page| page.map(of)).collect::<Vec<_>>()
+    };
+    let personal = f.read_all(bob, Stream::Personal(bob)).await.len() as u64;
+    let all = (1..=personal).collect();
+    let first = Some((vec![2, 3, 4], 4, false));
+    let group = Some((vec![3, 4, 5], 6, false));
+    assert_eq!(read(100).await, [first.clone(), None, None, group, Some((all, personal, false)), None]);
+    // What is hidden takes room, and is passed.
+    let some = Some((vec![3, 4, 5], 6, false));
+    assert_eq!(read(7).await, [first.clone(), None, None, some, Some((vec![], 0, true)), None]);
+    let some = Some((vec![3, 4], 4, true));
+    assert_eq!(read(5).await, [first, None, None, some, Some((vec![], 0, true)), None]);
+    let some = Some((vec![2], 2, true));
+    assert_eq!(read(1).await, [some, None, None, Some((vec![], 2, true)), Some((vec![], 0, true)), None]);
 }
 
 async fn a_personal_log_is_its_owners(f: Fixture) {
     let [alice, bob] = f.contacts(["alice", "bob"]).await;
     let chat = f.private_chat(alice, bob).await;
-    let page = f.store.read_log(alice, Stream::Personal(alice), 0, 100).await.unwrap().unwrap();
+    let page = f.read_log(alice, Stream::Personal(alice), 0, 100).await.unwrap();
     assert_eq!((seqs(&page.rows), page.end), (vec![1, 2], 2));
     assert_eq!(page.rows[1].entry, Entry::NewChat { chat, joined_seq: 0 });
-    assert!(f.store.read_log(bob, Stream::Personal(alice), 0, 100).await.unwrap().is_none());
+    assert!(f.read_log(bob, Stream::Personal(alice), 0, 100).await.is_none());
     let nobody = Uuid::now_v7().into();
-    assert!(f.store.read_log(nobody, Stream::Personal(nobody), 0, 100).await.unwrap().is_none());
+    assert!(f.read_log(nobody, Stream::Personal(nobody), 0, 100).await.is_none());
 }
 
 async fn messages_are_listed_both_ways(f: Fixture) {
@@ -232,7 +272,7 @@ async fn only_the_sender_sees_local_id_and_status(f: Fixture) {
     assert_eq!(status().await, Some(Status::Sent));
     let raise = async |delivered, read| {
         let raise = Raise { chat, user: bob, delivered, read };
-        f.store.raise_watermarks(vec![raise], f.now()).await.unwrap().await.unwrap();
+        f.store.raise_watermarks(vec![raise], f.now()).await;
     };
     raise(Some(1), None).await;
     assert_eq!(status().await, Some(Status::Delivered));

@@ -157,7 +157,7 @@ impl World<'_> {
                 let Some(stay) = model.present(user) else { return };
                 stay.read = stay.read.max(seq);
                 let raise = Raise { chat, user: users[user], delivered: None, read: Some(seq) };
-                f.store.raise_watermarks(vec![raise], f.now()).await.unwrap().await.unwrap();
+                f.store.raise_watermarks(vec![raise], f.now()).await;
             }
             Op::Clear { user } => {
                 let end = model.end;

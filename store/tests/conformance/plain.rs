@@ -82,7 +82,7 @@ async fn open_clean(f: &Fixture, owner: Owner, client: &str) -> OpenedSession {
 fn ending(f: &Fixture, fence: SessionFence) -> CloseSession {
     CloseSession {
         fence,
-        cursors: Cursors::new(),
+        cursors: Some(Cursors::new()),
         expiry_secs: 100,
         settle: Settle::default(),
         left_at: curlew_domain::clock::Timestamp(0),

@@ -220,7 +220,7 @@ async fn one_person_does_everything(f: Arc<Fixture>, who: usize, users: Vec<User
             delivered: Some(u64::MAX),
             read: None,
         });
-        for outcome in f.store.raise_watermarks(raises.collect(), f.now()).await.unwrap().await.unwrap() {
+        for outcome in f.store.raise_watermarks(raises.collect(), f.now()).await {
             drop(outcome.map_err(refused));
         }
         drop(sending.await.map_err(refused));

@@ -26,7 +26,7 @@ const LATER: Timestamp = Timestamp(i64::MAX / 4);
 
 async fn raise(f: &Fixture, chat: ChatId, user: UserId, delivered: Seq, read: Seq, at: Timestamp) {
     let raise = Raise { chat, user, delivered: Some(delivered), read: Some(read) };
-    f.store.raise_watermarks(vec![raise], at).await.unwrap().await.unwrap().remove(0).unwrap();
+    f.store.raise_watermarks(vec![raise], at).await.remove(0).unwrap();
 }
 
 async fn states(f: &Fixture, user: UserId, since: Option<Timestamp>) -> Vec<ReceiptState> {

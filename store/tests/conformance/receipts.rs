@@ -1,7 +1,7 @@
 //! Watermarks.
 
 use crate::{
-    harness::{FIRST_PAGE, Fixture, code},
+    harness::{FIRST_PAGE, Fate, Fixture, code},
     on_both_engines,
 };
 use curlew_domain::{
@@ -22,6 +22,7 @@ on_both_engines!(
     own_and_system_rows_concern_nobody,
     a_raise_concerns_each_sender,
     raises_of_one_member_in_one_command_follow_each_other,
+    commands_of_one_transaction_get_each_its_own_outcomes,
     unread_is_counted_to_999,
     a_new_stay_has_new_watermarks,
     a_block_hides_watermarks_in_the_private_chat,
@@ -41,7 +42,7 @@ async fn marks(f: &Fixture, chat: ChatId) -> Vec<Mark> {
 }
 
 async fn raise(f: &Fixture, raises: Vec<Raise>) -> Vec<Result<Raised>> {
-    f.store.raise_watermarks(raises, f.now()).await.unwrap().await.unwrap()
+    f.store.raise_watermarks(raises, f.now()).await
 }
 
 async fn raise_one(
@@ -147,6 +148,37 @@ async fn raises_of_one_member_in_one_command_follow_each_other(f: Fixture) {
     assert_eq!(changes, [((0, 1), (0, 0)), ((1, 3), (0, 2)), ((3, 3), (2, 2))]);
     let after = raise_one(&f, chat, bob, None, None).await;
     assert_eq!((after.delivered, after.read), ((3, 3), (2, 2)));
+}
+
+async fn commands_of_one_transaction_get_each_its_own_outcomes(f: Fixture) {
+    let [alice, bob, carol] = f.contacts(["alice", "bob", "carol"]).await;
+    let chat = f.group(alice, &[bob, carol]).await;
+    for n in 2..=3 {
+        f.send(chat, alice, &n.to_string()).await;
+    }
+    let stranger = f.user("stranger").await;
+    let of = |user, delivered| Raise { chat, user, delivered: Some(delivered), read: None };
+    f.gate.set(Fate::Hold);
+    let came = f.gate.came();
+    let held = f.store.append_message(f.message(chat, alice, "4")).await.unwrap();
+    f.gate.reached_by(came + 1).await;
+    // Polled in this order, so queued in this order.
+    let (first, second, third, ()) = tokio::join!(
+        raise(&f, vec![of(bob, 2)]),
+        raise(&f, vec![of(stranger, 2), of(carol, 3)]),
+        raise(&f, vec![of(bob, 3)]),
+        async { f.gate.set(Fate::Pass) },
+    );
+    assert_eq!(held.await.unwrap().row().seq, 4);
+    let delivered = |outcomes: Vec<Result<Raised>>| -> Vec<_> {
+        outcomes.into_iter().map(|outcome| outcome.map(|raised| (raised.user, raised.delivered))).collect()
+    };
+    assert_eq!(delivered(first).remove(0).unwrap(), (bob, (1, 2)));
+    let mut second = delivered(second);
+    assert_eq!((second.len(), second.remove(1).unwrap()), (2, (carol, (1, 3))));
+    assert_eq!(code(second.remove(0)), ErrorCode::NotFound);
+    assert_eq!(delivered(third).remove(0).unwrap(), (bob, (2, 3)));
+    assert_eq!(f.gate.came(), came + 2, "one transaction for all three");
 }
 
 async fn unread_is_counted_to_999(f: Fixture) {

@@ -55,7 +55,7 @@ async fn close(f: &Fixture, fence: SessionFence, cursors: Cursors, expiry_secs: 
     f.store
         .close_session(CloseSession {
             fence,
-            cursors,
+            cursors: Some(cursors),
             expiry_secs,
             settle: Settle::default(),
             left_at: Timestamp(0),
@@ -141,7 +141,7 @@ async fn an_expired_session_is_absent(f: Fixture) {
     let closed = f.now();
     let close = CloseSession {
         fence: taken_over.fence,
-        cursors: Cursors::new(),
+        cursors: Some(Cursors::new()),
         expiry_secs: 100,
         settle: Settle::default(),
         left_at: Timestamp(0),

@@ -145,8 +145,7 @@ async fn a_commit_nobody_heard_of_has_one_effect(f: Fixture) {
     assert_eq!((opened.present, opened.fence.generation), (false, 1));
     f.gate.set(Fate::Hide);
     let raise = Raise { chat, user: bob, delivered: Some(2), read: None };
-    let raised =
-        f.store.raise_watermarks(vec![raise], f.now()).await.unwrap().await.unwrap().remove(0).unwrap();
+    let raised = f.store.raise_watermarks(vec![raise], f.now()).await.remove(0).unwrap();
     assert_eq!((raised.delivered, raised.delivered_of.len()), ((1, 2), 1));
 }
 

@@ -26,12 +26,12 @@ fn a_row_that_does_not_follow_the_last_one_is_read_from_the_log_with_what_is_bef
     machine.commit(5);
     machine.commit(7);
     assert_eq!(machine.rows(), [sent(5, 1)]);
-    assert_eq!(machine.actions(), [Action::Read { stream: stream(1), after: 5 }]);
+    assert_eq!(machine.actions(), [Action::Read(vec![(stream(1), 5)])]);
     machine.commit(8);
     assert_eq!((machine.rows(), machine.actions()), (vec![], vec![]), "it is being read already");
     machine.page(stream(1), 5, &[6, 7], 7);
     assert_eq!(machine.rows(), [sent(6, 2), sent(7, 3)]);
-    assert_eq!(machine.actions(), [Action::Read { stream: stream(1), after: 7 }]);
+    assert_eq!(machine.actions(), [Action::Read(vec![(stream(1), 7)])]);
     machine.page(stream(1), 7, &[8], 8);
     machine.commit(9);
     assert_eq!(machine.rows(), [sent(8, 4)], "and the window is full");
@@ -56,7 +56,7 @@ fn what_does_not_fit_waits_in_the_log() {
     assert_eq!(machine.actions(), [], "nothing is read before what was taken is written");
     let seqs: Vec<_> = machine.rows().iter().map(|row| row.seq).collect();
     assert_eq!(seqs, (1..=most).collect::<Vec<_>>());
-    assert_eq!(machine.actions(), [Action::Read { stream: stream(1), after: most }]);
+    assert_eq!(machine.actions(), [Action::Read(vec![(stream(1), most)])]);
 }
 
 #[test]
@@ -157,18 +157,40 @@ fn an_event_carries_the_highest_qos_and_the_identifiers_of_the_filters_that_matc
 }
 
 #[test]
-fn streams_that_are_behind_are_read_in_turn_one_page_at_a_time() {
+fn streams_that_are_behind_are_read_together_and_take_turns() {
     let cursors = [(stream(1).id(), 0), (stream(2).id(), 0)].into();
     let mut machine = Machine::new(Start { cursors, ..following(Qos::AtMostOnce, 0) });
     machine.session.handle_stays(&[stay(1, 1, 9), stay(2, 1, 9)]);
-    assert_eq!(machine.actions(), [Action::Read { stream: stream(1), after: 0 }]);
+    assert_eq!(machine.actions(), [Action::Read(vec![(stream(1), 0), (stream(2), 0)])]);
     let rows = vec![(1, payload(stream(1), 1))];
-    machine.session.handle_page(Page { stream: stream(1), after: 0, rows, end: 1, more: true });
+    let goes_on = Page { stream: stream(1), after: 0, rows, end: 1, more: true };
+    let unread = Page { stream: stream(2), after: 0, rows: Vec::new(), end: 0, more: true };
+    machine.session.handle_pages(vec![goes_on, unread]);
     assert_eq!(machine.actions(), [], "not before the page was written");
     machine.rows();
-    assert_eq!(machine.actions(), [Action::Read { stream: stream(2), after: 0 }]);
-    machine.page(stream(2), 0, &[], 9);
-    assert_eq!(machine.actions(), [Action::Read { stream: stream(1), after: 1 }]);
+    assert_eq!(machine.actions(), [Action::Read(vec![(stream(2), 0), (stream(1), 1)])]);
+}
+
+#[test]
+fn so_many_streams_are_read_together_and_the_others_next() {
+    let most = u128::try_from(MAX_LOGS).unwrap();
+    let streams: Vec<Stream> = (1..=most + 1).map(stream).collect();
+    let cursors = streams.iter().map(|stream| (stream.id(), 0)).collect();
+    let mut machine = Machine::new(Start { cursors, ..following(Qos::AtMostOnce, 0) });
+    let stays: Vec<StayEnd> = (1..=most + 1).map(|n| stay(n, 1, 9)).collect();
+    machine.session.handle_stays(&stays);
+    let wanted: Vec<_> = streams.iter().map(|stream| (*stream, 0)).collect();
+    let (first, next) = wanted.split_at(MAX_LOGS);
+    assert_eq!(machine.actions(), [Action::Read(first.to_vec())]);
+    let empty = |(stream, after): &(Stream, Seq)| Page {
+        stream: *stream,
+        after: *after,
+        rows: Vec::new(),
+        end: 9,
+        more: false,
+    };
+    machine.session.handle_pages(first.iter().map(empty).collect());
+    assert_eq!(machine.actions(), [Action::Read(next.to_vec())]);
 }
 
 #[test]
@@ -193,7 +215,7 @@ fn what_waits_to_be_sent_and_was_deleted_meanwhile_is_read_again() {
     machine.commit(7);
     machine.acknowledge(1);
     assert_eq!(machine.rows(), [], "what was taken is let go");
-    assert!(machine.actions().contains(&Action::Read { stream: stream(1), after: 4 }));
+    assert!(machine.actions().contains(&Action::Read(vec![(stream(1), 4)])));
     machine.page(stream(1), 4, &[6, 7], 7);
     assert_eq!(machine.rows(), [sent(6, 5)]);
 }
@@ -202,11 +224,11 @@ fn what_waits_to_be_sent_and_was_deleted_meanwhile_is_read_again() {
 fn a_page_that_may_have_been_read_before_a_deletion_is_read_again() {
     let mut machine = Machine::new(following(Qos::AtLeastOnce, 0));
     machine.session.handle_hint(stream(1), 2);
-    assert_eq!(machine.actions(), [Action::Read { stream: stream(1), after: 0 }]);
+    assert_eq!(machine.actions(), [Action::Read(vec![(stream(1), 0)])]);
     machine.session.handle_emptied(stream(1), 2);
     machine.page(stream(1), 0, &[1, 2], 2);
     assert_eq!(machine.rows(), []);
-    assert_eq!(machine.actions(), [Action::Read { stream: stream(1), after: 0 }]);
+    assert_eq!(machine.actions(), [Action::Read(vec![(stream(1), 0)])]);
     machine.page(stream(1), 0, &[1, 2], 2);
     assert_eq!(machine.rows(), [sent(1, 1), sent(2, 2)]);
 }

@@ -13,7 +13,7 @@ fn lagging() -> Machine {
 fn what_was_lost_is_found_by_asking_for_the_ends_of_all_stays() {
     let mut machine = lagging();
     machine.session.handle_stays(&[stay(1, 1, 2)]);
-    assert_eq!(machine.actions(), [Action::Read { stream: stream(1), after: 0 }]);
+    assert_eq!(machine.actions(), [Action::Read(vec![(stream(1), 0)])]);
     machine.page(stream(1), 0, &[1, 2], 2);
     assert_eq!(machine.rows(), [sent(1, 1), sent(2, 2)]);
 }
@@ -34,7 +34,7 @@ fn a_lost_join_starts_the_stream_at_the_join() {
     let mut machine = lagging();
     machine.session.handle_stays(&[stay(2, 5, 6)]);
     assert_eq!(machine.cursor(stream(2)), Some(4));
-    assert_eq!(machine.actions(), [Action::Read { stream: stream(2), after: 4 }]);
+    assert_eq!(machine.actions(), [Action::Read(vec![(stream(2), 4)])]);
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn a_stream_that_only_the_list_tells_of_is_read_though_the_list_knows_no_row() {
     // A private chat is empty when the list is read; then its first row comes, of a stream nobody knows.
     machine.session.handle_row(stream(2), 1, || panic!("it is not followed"));
     machine.session.handle_stays(&[stay(2, 0, 0)]);
-    assert_eq!(machine.actions(), [Action::Read { stream: stream(2), after: 0 }]);
+    assert_eq!(machine.actions(), [Action::Read(vec![(stream(2), 0)])]);
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn what_waits_is_read_again_since_a_deletion_may_be_among_what_was_lost() {
     machine.session.handle_lag();
     machine.acknowledge(1);
     assert_eq!(machine.rows(), [], "what was taken is let go");
-    assert!(machine.actions().contains(&Action::Read { stream: stream(1), after: 4 }));
+    assert!(machine.actions().contains(&Action::Read(vec![(stream(1), 4)])));
     machine.page(stream(1), 4, &[6], 6);
     assert_eq!(machine.rows(), [sent(6, 5)]);
 }

@@ -19,7 +19,7 @@ fn what_was_in_flight_goes_out_again_with_its_identifier_and_dup() {
     machine.acknowledge(1);
 
     let mut machine = return_of(machine, 4);
-    assert_eq!(machine.actions(), [Action::Read { stream: stream(1), after: 1 }]);
+    assert_eq!(machine.actions(), [Action::Read(vec![(stream(1), 1)])]);
     machine.page(stream(1), 1, &[2, 3, 4], 4);
     assert_eq!(machine.rows(), [sent_again(2, 2), sent_again(3, 3), sent(4, 1)]);
     machine.acknowledge(2);

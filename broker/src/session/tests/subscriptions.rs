@@ -49,7 +49,7 @@ fn rows_committed_while_the_filters_are_stored_are_read_if_they_are_after_the_en
     (5..=7).for_each(|seq| machine.commit(seq));
     machine.session.handle_row(stream(2), 3, || panic!("not known yet"));
     machine.session.subscriptions_saved(&cursors(&[(1, 6), (2, 3)]));
-    assert_eq!(machine.actions(), [Action::Read { stream: stream(1), after: 6 }]);
+    assert_eq!(machine.actions(), [Action::Read(vec![(stream(1), 6)])]);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn an_acknowledgement_after_unsubscribing_frees_its_place_and_moves_nothing() {
 fn a_page_asked_for_by_an_earlier_subscription_is_dropped() {
     let mut machine = Machine::new(following(Qos::AtLeastOnce, 0));
     machine.session.handle_hint(stream(1), 3);
-    assert_eq!(machine.actions(), [Action::Read { stream: stream(1), after: 0 }]);
+    assert_eq!(machine.actions(), [Action::Read(vec![(stream(1), 0)])]);
     machine.unsubscribe(CHATS);
     machine.session.subscriptions_saved(&Cursors::new());
     machine.subscribe(CHATS, Qos::AtLeastOnce);
@@ -164,7 +164,7 @@ fn coming_back_to_a_chat_goes_on_where_the_session_was() {
     machine.session.handle_joined(chat(1), 9);
     assert_eq!(machine.cursor(stream(1)), Some(3));
     machine.commit(9);
-    assert_eq!(machine.actions(), [Action::Read { stream: stream(1), after: 3 }]);
+    assert_eq!(machine.actions(), [Action::Read(vec![(stream(1), 3)])]);
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_chat_joined_while_the_filters_are_stored_is_followed_from_the_first_join() 
     machine.actions();
     machine.session.subscriptions_saved(&Cursors::new());
     assert_eq!(machine.cursor(stream(2)), Some(6));
-    assert_eq!(machine.actions(), [Action::Read { stream: stream(2), after: 6 }]);
+    assert_eq!(machine.actions(), [Action::Read(vec![(stream(2), 6)])]);
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn streams_that_began_while_the_session_was_away_start_at_their_first_join() {
     let mut machine = Machine::new(following(Qos::AtLeastOnce, 3));
     machine.session.handle_stays(&[stay(1, 1, 3), stay(2, 4, 9)]);
     assert_eq!(machine.session.cursors(), cursors(&[(1, 3), (2, 3)]));
-    assert_eq!(machine.actions(), [Action::Read { stream: stream(2), after: 3 }]);
+    assert_eq!(machine.actions(), [Action::Read(vec![(stream(2), 3)])]);
 }
 
 #[test]

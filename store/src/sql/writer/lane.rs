@@ -1,7 +1,13 @@
 //! One lane: from the queue to the commit, through whatever trouble there is.
 
 use super::{BATCH, PATIENT_ALONE, PATIENT_BEHIND, Process, Queued, batch};
-use crate::{CommitGate, StoreConfig, config::OnFatal, sql::engine::Db, sql::value::args, trouble::Trouble};
+use crate::{
+    CommitGate, StoreConfig,
+    config::OnFatal,
+    sql::engine::Db,
+    sql::value::args,
+    trouble::{Trouble, repeated},
+};
 use curlew_domain::{
     Error,
     ports::relay::{Committed, Relay},
@@ -171,12 +177,8 @@ impl Lane {
                     parts.push(part);
                 }
                 Outcome::GivenUp(error) => {
-                    let again = || match &error {
-                        Error::Unavailable(text) => Error::Unavailable(text.clone()),
-                        other => Error::Internal(other.to_string()),
-                    };
                     for command in part {
-                        command.fail(again());
+                        command.fail(repeated(&error));
                     }
                 }
             }

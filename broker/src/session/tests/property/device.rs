@@ -81,14 +81,14 @@ enum Write {
 }
 
 enum Read {
-    Page(Stream, Seq),
+    Pages(Vec<(Stream, Seq)>),
     Stays,
 }
 
 enum Done {
     Subscriptions(Cursors),
     Cursors,
-    Page(Page),
+    Pages(Vec<Page>),
     Stays(Vec<StayEnd>),
 }
 
@@ -334,7 +334,7 @@ impl Device {
             online.results.extend(done);
         } else if let Some(read) = step.checked_sub(writes).filter(|step| *step < online.reads.len()) {
             let done = match online.reads.swap_remove(read) {
-                Read::Page(stream, after) => Done::Page(read_page(store, me, stream, after, page)),
+                Read::Pages(wanted) => Done::Pages(read_pages(store, me, wanted, page)),
                 Read::Stays => Done::Stays(store.list_stays(me)),
             };
             online.results.push(done);
@@ -345,7 +345,7 @@ impl Device {
                     online.session.subscriptions_saved(&map);
                 }
                 Done::Cursors => online.session.cursors_saved(true, now),
-                Done::Page(page) => online.session.handle_page(page),
+                Done::Pages(pages) => online.session.handle_pages(pages),
                 Done::Stays(stays) => {
                     registry.learn_stays(me, &stays);
                     online.session.handle_stays(&stays);
@@ -419,10 +419,10 @@ impl Online {
                 self.writes.push_back(Write::Subscriptions { filters, follow, cursors });
             }
             Action::SaveCursors(cursors) => self.writes.push_back(Write::Cursors(cursors)),
-            Action::Read { stream, after } => {
-                let reading = self.reads.iter().any(|read| matches!(read, Read::Page(..)));
-                assert!(!reading, "one page at a time");
-                self.reads.push(Read::Page(stream, after));
+            Action::Read(wanted) => {
+                let reading = self.reads.iter().any(|read| matches!(read, Read::Pages(..)));
+                assert!(!reading, "one read at a time");
+                self.reads.push(Read::Pages(wanted));
             }
             Action::ListStays => self.reads.push(Read::Stays),
             Action::Close(reason) => self.closing = Some(reason),
@@ -470,11 +470,18 @@ fn apply(
     }
 }
 
-fn read_page(store: &Store, me: UserId, stream: Stream, after: Seq, limit: usize) -> Page {
-    let Some((rows, end)) = store.read_log(me, stream, after, limit) else {
-        return Page { stream, after, rows: Vec::new(), end: after, more: false };
+fn read_pages(store: &Store, me: UserId, wanted: Vec<(Stream, Seq)>, limit: usize) -> Vec<Page> {
+    let mut room = limit;
+    let page = |(stream, after)| {
+        let empty = |more| Page { stream, after, rows: Vec::new(), end: after, more };
+        if room == 0 {
+            return empty(true);
+        }
+        let Some((rows, end)) = store.read_log(me, stream, after, room) else { return empty(false) };
+        let more = rows.len() >= room;
+        room -= rows.len();
+        let rows = rows.into_iter().map(|seq| (seq, payload(stream, seq))).collect();
+        Page { stream, after, rows, end, more }
     };
-    let more = rows.len() >= limit;
-    let rows = rows.into_iter().map(|seq| (seq, payload(stream, seq))).collect();
-    Page { stream, after, rows, end, more }
+    wanted.into_iter().map(page).collect()
 }

@@ -194,7 +194,7 @@ impl Store {
 
     // ## The ports
 
-    /// `Log::read_log`: rows and end.
+    /// `Log::read_logs` of one log: rows and end.
     pub fn read_log(
         &self,
         user: UserId,
