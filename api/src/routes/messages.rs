@@ -149,7 +149,8 @@ enum ReachedStatus {
     Read,
 }
 
-/// A page of events. It may hold fewer than `limit`, also none: go on as long as there is a `nextCursor`. `end`: everything that the caller may have up to there is in `items` or before it; ask from there on.
+/// A page of events. It may hold fewer than `limit`, also none: go on as long as there is a `nextCursor`. `end`: everything
+/// that the caller may have up to there is in `items` or before it; ask from there on.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct EventsAnswer {

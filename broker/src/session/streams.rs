@@ -137,9 +137,9 @@ impl Streams {
         taken
     }
 
-    /// A page of the log was read: everything the user may have up to `end` has been taken. `more`: there is more, also of a log for which there was no room.
-    /// The last page settles every hint that is older than the read: rows beyond it are not the user's. `false`: the page
-    /// was asked for by an earlier subscription and must be dropped.
+    /// A page of the log was read: everything the user may have up to `end` has been taken. `more`: there is more, also of a
+    /// log for which there was no room. The last page settles every hint that is older than the read: rows beyond it are not
+    /// the user's. `false`: the page was asked for by an earlier subscription and must be dropped.
     pub fn read(&mut self, stream: StreamId, after: Seq, end: Seq, more: bool) -> bool {
         let Some(state) = self.states.get_mut(&stream).filter(|state| state.taken == after) else {
             return false;

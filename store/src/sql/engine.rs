@@ -27,8 +27,9 @@ pub struct OpenError {
     cause: String,
 }
 
-/// Every statement is a look-up by key, mostly for at most a few hundred keys. The planner cannot know how many there are, and as
-/// long as a table is small, or not analysed yet, it reads all of it for every batch instead: 10 to 20 ms with 10,000 chats.
+/// Every statement is a look-up by key, mostly for at most a few hundred keys. The planner cannot know how many there are,
+/// and as long as a table is small, or not analysed yet, it reads all of it for every batch instead: 10 to 20 ms with 10,000
+/// chats.
 const LOOK_UPS_ONLY: [(&str, &str); 5] = [
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),

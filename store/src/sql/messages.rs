@@ -128,12 +128,7 @@ async fn read_logs(
     for (stream, after) in wanted {
         pages.push(of(stream).map(|entitlement| {
             let mut page = LogPage { rows: Vec::new(), end: entitlement.end, more: false };
-            let next = after.saturating_add(1);
-            for (first, last) in &entitlement.ranges {
-                let (low, high) = ((*first).max(next), *last);
-                if low > high {
-                    continue;
-                }
+            for (low, high) in entitlement.after(*after) {
                 let high_now = high.min(low + room - 1);
                 room -= high_now + 1 - low;
                 if low <= high_now {
@@ -214,19 +209,18 @@ async fn list_messages(
     from: MessagesFrom,
     limit: u32,
 ) -> Result<Option<Vec<MessageView>>, sqlx::Error> {
-    let Some(Entitlement { ranges, .. }) = Entitlement::find(tx, user, chat).await? else { return Ok(None) };
+    let Some(entitlement) = Entitlement::find(tx, user, chat).await? else { return Ok(None) };
     let stream = Stream::Chat(chat);
     let below = match from {
         MessagesFrom::Newest => Seq::MAX,
         MessagesFrom::Before(seq) => seq.saturating_sub(1),
         MessagesFrom::After(seq) => {
-            let ranges = ranges.into_iter().map(|(first, last)| (first.max(seq.saturating_add(1)), last));
-            let rows =
-                Wanted { sql: &MESSAGES_UP, stream, user, about: None, limit }.read(tx, ranges).await?;
+            let wanted = Wanted { sql: &MESSAGES_UP, stream, user, about: None, limit };
+            let rows = wanted.read(tx, entitlement.after(seq)).await?;
             return Ok(Some(show(tx, user, rows).await?));
         }
     };
-    let ranges = ranges.into_iter().rev().map(|(first, last)| (first, last.min(below)));
+    let ranges = entitlement.ranges.into_iter().rev().map(|(first, last)| (first, last.min(below)));
     let rows = Wanted { sql: &MESSAGES_DOWN, stream, user, about: None, limit }.read(tx, ranges).await?;
     Ok(Some(show(tx, user, rows).await?))
 }
@@ -264,7 +258,6 @@ async fn list_replies(
     let Some((chat, row)) = find_entitled(tx, user, message).await? else { return Ok(None) };
     let Some(entitlement) = Entitlement::find(tx, user, chat).await? else { return Ok(None) };
     let after = page.after.map_or(0, |after| Seq::try_from(after.key).unwrap_or(0));
-    let ranges = entitlement.ranges.into_iter().map(|(first, last)| (first.max(after + 1), last));
     let wanted = Wanted {
         sql: &REPLIES,
         stream: Stream::Chat(chat),
@@ -272,7 +265,7 @@ async fn list_replies(
         about: Some(row.seq),
         limit: page.limit + 1,
     };
-    let rows = wanted.read(tx, ranges).await?;
+    let rows = wanted.read(tx, entitlement.after(after)).await?;
     let replies = show(tx, user, rows).await?;
     Ok(Some(as_page(replies, page, |reply| Position {
         key: i64::try_from(reply.seq).unwrap_or(i64::MAX),
@@ -401,8 +394,8 @@ impl Log for SqlStore {
         }
         let since = Instant::now();
         let mut commits = Vec::with_capacity(lanes.len());
-        for (places, raises) in lanes.into_values() {
-            commits.push((places, self.writer.raise(raises, at, since).await));
+        for (lane, (places, raises)) in lanes {
+            commits.push((places, self.writer.raise(lane, raises, at, since).await));
         }
         let mut outcomes: BTreeMap<usize, Result<Raised>> = BTreeMap::new();
         for (places, queued) in commits {

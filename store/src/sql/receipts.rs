@@ -7,10 +7,10 @@ use super::{
     stays::{MovedMark, find_moved_marks},
     transaction::Tx,
     value::{Table, args},
-    writer::Scope,
+    writer::{Reply, Scope},
 };
 use curlew_domain::{
-    Error, Result,
+    Result,
     chat::ChatKind,
     clock::Timestamp,
     ids::{ChatId, Seq, UserId},
@@ -19,7 +19,6 @@ use curlew_domain::{
     session::FollowChats,
 };
 use std::collections::{BTreeSet, HashMap, HashSet};
-use tokio::sync::oneshot;
 use uuid::Uuid;
 
 /// Unread messages are counted up to here.
@@ -165,30 +164,9 @@ type Member = (ChatId, UserId);
 
 /// Watermarks to be raised, in the queue.
 pub(crate) struct RaiseWatermarks {
-    raises: Vec<Raise>,
-    at: Timestamp,
-    outcomes: Option<Vec<Result<Raised>>>,
-    caller: oneshot::Sender<Result<Vec<Result<Raised>>>>,
-}
-
-impl RaiseWatermarks {
-    pub fn new(
-        raises: Vec<Raise>,
-        at: Timestamp,
-        caller: oneshot::Sender<Result<Vec<Result<Raised>>>>,
-    ) -> Self {
-        Self { raises, at, outcomes: None, caller }
-    }
-
-    // A caller that has gone away has no use for its answer.
-    pub fn answer(self) {
-        let outcomes = self.outcomes.ok_or_else(|| Error::Internal("watermarks were not run".into()));
-        self.caller.send(outcomes).ok();
-    }
-
-    pub fn fail(self, error: Error) {
-        self.caller.send(Err(error)).ok();
-    }
+    pub raises: Vec<Raise>,
+    pub at: Timestamp,
+    pub reply: Reply<Vec<Result<Raised>>>,
 }
 
 /// Raises the watermarks of all commands at once, in their order; each gets its outcomes.
@@ -224,7 +202,7 @@ pub(crate) async fn raise_watermarks(
     complete(tx, &mut outcomes, &stays).await?;
     let mut outcomes = outcomes.into_iter();
     for command in run {
-        command.outcomes = Some(outcomes.by_ref().take(command.raises.len()).collect());
+        command.reply.set(Ok(outcomes.by_ref().take(command.raises.len()).collect()));
     }
     Ok(())
 }

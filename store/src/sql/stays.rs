@@ -51,6 +51,13 @@ impl Entitlement {
         Self { ranges: vec![(1, end)], end, role: None }
     }
 
+    /// What of it lies after this row.
+    pub fn after(&self, seq: Seq) -> impl Iterator<Item = (Seq, Seq)> {
+        let next = seq.saturating_add(1);
+        let clipped = self.ranges.iter().map(move |(first, last)| ((*first).max(next), *last));
+        clipped.filter(|(first, last)| first <= last)
+    }
+
     /// The user's stays in the chat; `None`: there never was one.
     pub async fn find(tx: &mut Tx, user: UserId, chat: ChatId) -> Result<Option<Self>, sqlx::Error> {
         Ok(Self::find_all(tx, user, [chat]).await?.remove(&chat))

@@ -4,9 +4,9 @@
 //! in one transaction; no timer, a lone command commits at once. A caller is answered when the transaction of its command
 //! has been committed and its rows have been handed to the relay.
 //!
-//! Within a batch messages and membership changes run in the order of the queue, consecutive messages in bulk; watermarks, all
-//! in bulk, what is noted of users and logins, and sessions ride behind them. That is also the order of the locks on PostgreSQL: chats
-//! by id, stays, users by id, logins, devices, sessions.
+//! Within a batch messages and membership changes run in the order of the queue, consecutive messages in bulk; watermarks,
+//! all in bulk, what is noted of users and logins, and sessions ride behind them. That is also the order of the locks on
+//! PostgreSQL: chats by id, stays, users by id, logins, devices, sessions.
 
 pub(crate) mod batch;
 mod lane;
@@ -58,7 +58,7 @@ pub(crate) struct Scope<'a> {
     pub process: &'a Process,
 }
 
-/// When in its batch a command runs.
+/// When in its batch a command other than a message or watermarks runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
     /// In the order of the queue. Locks chats and users, appends to personal logs: on PostgreSQL it gets a transaction of its
@@ -66,9 +66,7 @@ pub(crate) enum Place {
     InTurn,
     /// In the order of the queue. Locks the one chat whose id is its key.
     ChatInTurn,
-    /// Behind the messages: locks stays of chats of its lane.
-    Watermarks,
-    /// Then: locks users, logins, devices; appends nothing.
+    /// Behind messages and watermarks: locks users, logins, devices; appends nothing.
     Accounts,
     /// Last: locks sessions.
     Sessions,
@@ -118,32 +116,28 @@ impl Queued {
             Work::Append(append) => {
                 metrics::histogram!("curlew_message_commit_seconds")
                     .record(self.since.elapsed().as_secs_f64());
-                append.answer();
+                append.reply.send();
             }
-            Work::Raise(raise) => raise.answer(),
+            Work::Raise(raise) => raise.reply.send(),
             Work::Other(job) => job.answer(),
         }
     }
 
     fn fail(self, error: Error) {
         match self.work {
-            Work::Append(append) => append.fail(error),
-            Work::Raise(raise) => raise.fail(error),
+            Work::Append(append) => append.reply.fail(error),
+            Work::Raise(raise) => raise.reply.fail(error),
             Work::Other(job) => job.fail(error),
         }
     }
 
-    fn place(&self) -> Place {
-        match &self.work {
-            Work::Append(_) => Place::InTurn,
-            Work::Raise(_) => Place::Watermarks,
-            Work::Other(job) => job.place(),
-        }
+    fn is_patient(&self) -> bool {
+        matches!(&self.work, Work::Other(job) if job.place().is_patient())
     }
 
     /// Whether it locks users after chats, and so must not be followed by another lock on a chat in one transaction.
     fn stands_alone(&self) -> bool {
-        matches!(self.work, Work::Other(_)) && self.place() == Place::InTurn
+        matches!(&self.work, Work::Other(job) if job.place() == Place::InTurn)
     }
 }
 
@@ -156,10 +150,37 @@ pub(crate) trait Job: Send {
     fn fail(self: Box<Self>, error: Error);
 }
 
+/// A caller, and what the last run of its command came to.
+pub(crate) struct Reply<T> {
+    outcome: Option<Result<T>>,
+    caller: oneshot::Sender<Result<T>>,
+}
+
+impl<T> Reply<T> {
+    fn channel() -> (Self, Commit<T>) {
+        let (caller, commit) = Commit::channel();
+        (Self { outcome: None, caller }, commit)
+    }
+
+    /// Notes what a run came to; an earlier one was rolled back.
+    pub fn set(&mut self, outcome: Result<T>) {
+        self.outcome = Some(outcome);
+    }
+
+    // A caller that has gone away has no use for its answer.
+    fn send(self) {
+        let outcome = self.outcome.unwrap_or_else(|| Err(Error::Internal("a command was not run".into())));
+        self.caller.send(outcome).ok();
+    }
+
+    fn fail(self, error: Error) {
+        self.caller.send(Err(error)).ok();
+    }
+}
+
 struct Pending<W: Write> {
     write: W,
-    outcome: Option<Result<W::Answer>>,
-    caller: oneshot::Sender<Result<W::Answer>>,
+    reply: Reply<W::Answer>,
 }
 
 #[async_trait]
@@ -169,7 +190,7 @@ impl<W: Write + Sync> Job for Pending<W> {
     }
 
     async fn run(&mut self, scope: &mut Scope<'_>) -> Result<(), sqlx::Error> {
-        self.outcome = Some(match self.write.apply(scope).await {
+        self.reply.set(match self.write.apply(scope).await {
             Ok(answer) => Ok(answer),
             Err(Failed::Refused(refusal)) => Err(refusal.into()),
             Err(Failed::Sql(error)) => return Err(error),
@@ -177,14 +198,12 @@ impl<W: Write + Sync> Job for Pending<W> {
         Ok(())
     }
 
-    // A caller that has gone away has no use for its answer.
     fn answer(self: Box<Self>) {
-        let outcome = self.outcome.unwrap_or_else(|| Err(Error::Internal("a command was not run".into())));
-        self.caller.send(outcome).ok();
+        self.reply.send();
     }
 
     fn fail(self: Box<Self>, error: Error) {
-        self.caller.send(Err(error)).ok();
+        self.reply.fail(error);
     }
 }
 
@@ -222,32 +241,30 @@ impl Writer {
 
     /// Queues a message; waits only for room.
     pub async fn append(&self, message: AppendMessage) -> Result<Commit<Appended>> {
-        let (caller, commit) = Commit::channel();
-        let key = message.chat.uuid();
-        self.queue(key, Work::Append(Box::new(Append::new(message, caller))), Instant::now()).await?;
+        let (reply, commit) = Reply::channel();
+        let lane = self.lane_of(message.chat.uuid());
+        self.queue(lane, Work::Append(Box::new(Append { message, reply })), Instant::now()).await?;
         Ok(commit)
     }
 
-    /// Queues watermarks of chats of one lane, for a caller who called then; waits only for room.
+    /// Queues watermarks of chats of this lane, for a caller who called then; waits only for room.
     pub async fn raise(
         &self,
+        lane: usize,
         raises: Vec<Raise>,
         at: Timestamp,
         since: Instant,
     ) -> Result<Commit<Vec<Result<Raised>>>> {
-        let (caller, commit) = Commit::channel();
-        let key = raises.first().map_or(Uuid::nil(), |raise| raise.chat.uuid());
-        let raise = RaiseWatermarks::new(raises, at, caller);
-        self.queue(key, Work::Raise(Box::new(raise)), since).await?;
+        let (reply, commit) = Reply::channel();
+        self.queue(lane, Work::Raise(Box::new(RaiseWatermarks { raises, at, reply })), since).await?;
         Ok(commit)
     }
 
     /// Queues another command; waits only for room.
     pub async fn submit<W: Write + Sync>(&self, write: W) -> Result<Commit<W::Answer>> {
-        let (caller, commit) = Commit::channel();
-        let key = write.key();
-        let pending = Pending { write, outcome: None, caller };
-        self.queue(key, Work::Other(Box::new(pending)), Instant::now()).await?;
+        let (reply, commit) = Reply::channel();
+        let lane = self.lane_of(write.key());
+        self.queue(lane, Work::Other(Box::new(Pending { write, reply })), Instant::now()).await?;
         Ok(commit)
     }
 
@@ -262,10 +279,10 @@ impl Writer {
         (key.as_u128() % self.lanes.len() as u128) as usize
     }
 
-    async fn queue(&self, key: Uuid, work: Work, since: Instant) -> Result<()> {
-        let lane = &self.lanes[self.lane_of(key)];
+    async fn queue(&self, lane: usize, work: Work, since: Instant) -> Result<()> {
+        let lane = &self.lanes[lane];
         let queued = Queued { since, work };
-        let queue = if queued.place().is_patient() { &lane.patient } else { &lane.queue };
+        let queue = if queued.is_patient() { &lane.patient } else { &lane.queue };
         match tokio::time::timeout_at(since + self.patience, queue.send(queued)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Error::Unavailable("the store has been shut down".into())),

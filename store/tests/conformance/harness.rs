@@ -16,8 +16,8 @@ use curlew_domain::{
     ports::{
         relay::{Committed, Relay},
         store::{
-            Accounts, AppendMessage, Appended, ChangeMembers, ChangeMessage, Chats, Contacts, Log, LogPage,
-            NewGroup, NewLogin, NewPrivateChat, NewUser,
+            Accounts, AppendMessage, Appended, ChangeMembers, ChangeMessage, Chats, Commit, Contacts, Log,
+            LogPage, NewGroup, NewLogin, NewPrivateChat, NewUser,
         },
     },
     rules::{MembershipChange, MembershipLimits, MessageChange},
@@ -354,18 +354,23 @@ impl Fixture {
     }
 
     /// Appends messages in one transaction: holds a commit back until they are all in the queue behind it.
+    /// A message that stands at the gate, and all of its lane behind it.
+    pub async fn stuck(&self, fate: Fate, message: AppendMessage) -> Commit<Appended> {
+        self.gate.set(fate);
+        let before = self.gate.came();
+        let stuck = self.store.append_message(message).await.unwrap();
+        self.gate.reached_by(before + 1).await;
+        stuck
+    }
+
     pub async fn one_batch(
         &self,
         messages: impl IntoIterator<Item = AppendMessage>,
     ) -> Vec<curlew_domain::Result<Appended>> {
         let mut messages = messages.into_iter().peekable();
         let chat = messages.peek().expect("at least one message").chat;
-        self.gate.set(Fate::Hold);
-        let before = self.gate.came();
         // Refused, and in the lane of the chat: it holds the lane and leaves nothing behind.
-        let plug =
-            self.store.append_message(self.message(chat, Uuid::now_v7().into(), "plug")).await.unwrap();
-        self.gate.reached_by(before + 1).await;
+        let plug = self.stuck(Fate::Hold, self.message(chat, Uuid::now_v7().into(), "plug")).await;
         let mut commits = Vec::new();
         for message in messages {
             commits.push(self.store.append_message(message).await.unwrap());

@@ -158,10 +158,8 @@ async fn commands_of_one_transaction_get_each_its_own_outcomes(f: Fixture) {
     }
     let stranger = f.user("stranger").await;
     let of = |user, delivered| Raise { chat, user, delivered: Some(delivered), read: None };
-    f.gate.set(Fate::Hold);
     let came = f.gate.came();
-    let held = f.store.append_message(f.message(chat, alice, "4")).await.unwrap();
-    f.gate.reached_by(came + 1).await;
+    let held = f.stuck(Fate::Hold, f.message(chat, alice, "4")).await;
     // Polled in this order, so queued in this order.
     let (first, second, third, ()) = tokio::join!(
         raise(&f, vec![of(bob, 2)]),

@@ -42,10 +42,7 @@ async fn a_held_commit_holds_back_the_answer(f: Fixture) {
     let [alice, bob] = f.contacts(["alice", "bob"]).await;
     let chat = f.private_chat(alice, bob).await;
     f.relay.take();
-    f.gate.set(Fate::Hold);
-    let came = f.gate.came();
-    let mut commit = f.store.append_message(f.message(chat, alice, "hello")).await.unwrap();
-    f.gate.reached_by(came + 1).await;
+    let mut commit = f.stuck(Fate::Hold, f.message(chat, alice, "hello")).await;
     assert!(is_pending(&mut commit).await);
     assert!(f.relay.take().is_empty() && f.read_all(bob, Stream::Chat(chat)).await.is_empty());
     f.gate.set(Fate::Pass);
@@ -154,10 +151,7 @@ async fn a_full_queue_makes_the_caller_wait(f: Fixture) {
     let chat = f.private_chat(alice, bob).await;
     let f = f.reopen(|config| (config.queue, config.patience) = (4, Duration::from_secs(2))).await;
     // No patience of the writer's ends while it lingers: nothing makes room before the last one has waited for it.
-    f.gate.set(Fate::Linger);
-    let came = f.gate.came();
-    let first = f.store.append_message(f.message(chat, alice, "first")).await.unwrap();
-    f.gate.reached_by(came + 1).await;
+    let first = f.stuck(Fate::Linger, f.message(chat, alice, "first")).await;
     let mut queued = Vec::new();
     for n in 0..4 {
         queued.push(f.store.append_message(f.message(chat, alice, &n.to_string())).await.unwrap());
@@ -175,10 +169,7 @@ async fn a_message_does_not_wait_for_thousands_of_sessions(f: Fixture) {
     let [alice, bob] = f.contacts(["alice", "bob"]).await;
     let chat = f.private_chat(alice, bob).await;
     let owner = (alice, f.login(alice, "phone").await.1.id);
-    f.gate.set(Fate::Hold);
-    let came = f.gate.came();
-    let first = f.store.append_message(f.message(chat, alice, "first")).await.unwrap();
-    f.gate.reached_by(came + 1).await;
+    let first = f.stuck(Fate::Hold, f.message(chat, alice, "first")).await;
     let mut opening = JoinSet::new();
     for n in 0..1000 {
         let (store, open) = (f.store.clone(), connect(&f, owner, &n.to_string()));

@@ -7,7 +7,7 @@ use crate::sql::{
     statement::statements,
     transaction::Tx,
     value::{Table, args},
-    writer::Scope,
+    writer::{Reply, Scope},
 };
 use curlew_domain::{
     Error, ErrorCode, Refusal, Result,
@@ -25,7 +25,6 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
-use tokio::sync::oneshot;
 
 /// Whether one of the two of a private chat `c` has blocked the other: 0 or 1; of a group 0.
 macro_rules! pair_blocked {
@@ -58,29 +57,11 @@ statements! {
 
 /// A message in the queue.
 pub(crate) struct Append {
-    message: AppendMessage,
-    outcome: Option<Result<Appended, Refusal>>,
-    caller: oneshot::Sender<Result<Appended>>,
+    pub message: AppendMessage,
+    pub reply: Reply<Appended>,
 }
 
 impl Append {
-    pub fn new(message: AppendMessage, caller: oneshot::Sender<Result<Appended>>) -> Self {
-        Self { message, outcome: None, caller }
-    }
-
-    // A caller that has gone away has no use for its answer.
-    pub fn answer(self) {
-        let outcome = match self.outcome {
-            Some(outcome) => outcome.map_err(Error::from),
-            None => Err(Error::Internal("a message was not run".into())),
-        };
-        self.caller.send(outcome).ok();
-    }
-
-    pub fn fail(self, error: Error) {
-        self.caller.send(Err(error)).ok();
-    }
-
     fn known_by(&self) -> Option<(ChatId, UserId, &LocalId)> {
         self.message.local_id.as_ref().map(|local| (self.message.chat, self.message.sender, local))
     }
@@ -127,7 +108,7 @@ pub(crate) async fn append_messages(
         let AppendMessage { chat, sender, id, content_hash, .. } = append.message;
         let key = append.known_by().map(|(chat, user, local)| (chat, user, local.clone()));
         if let Some(stored) = key.as_ref().and_then(|key| known.get(key)) {
-            append.outcome = Some(stored.answer(&content_hash));
+            append.reply.set(stored.answer(&content_hash).map_err(Error::from));
             continue;
         }
         // A chat that was made between the two statements was not locked, so it does not exist yet.
@@ -137,11 +118,11 @@ pub(crate) async fn append_messages(
         let end = match (judged, end) {
             (Ok(()), Some(end)) => end,
             (Err(refusal), _) => {
-                append.outcome = Some(Err(refusal));
+                append.reply.set(Err(refusal.into()));
                 continue;
             }
             (Ok(()), None) => {
-                append.outcome = Some(Err(Refusal::not_found("chat")));
+                append.reply.set(Err(Error::not_found("chat")));
                 continue;
             }
         };
@@ -165,7 +146,7 @@ pub(crate) async fn append_messages(
         if let Some(key) = key {
             known.insert(key, Known { row: Arc::clone(&row), content_hash: Some(content_hash.to_vec()) });
         }
-        append.outcome = Some(Ok(Appended::New(LogRow::clone(&row))));
+        append.reply.set(Ok(Appended::New(LogRow::clone(&row))));
         fresh.push((row, place));
     }
     let new: Vec<NewRow<'_>> = fresh

@@ -121,7 +121,7 @@ impl Lane {
                 },
             }
             // Whatever came first, both have their share: neither keeps the other out.
-            let taken = commands.iter().filter(|command| command.place().is_patient()).count();
+            let taken = commands.iter().filter(|command| command.is_patient()).count();
             top_up(&mut commands, &mut queue, BATCH);
             let share = if commands.len() > taken { PATIENT_BEHIND } else { PATIENT_ALONE };
             let most = commands.len() + share.saturating_sub(taken);
